@@ -1,0 +1,174 @@
+//! The port to the model: photos and texts to vectors.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+
+use crate::{
+    Invalid,
+    signal::{Photo, QueryText},
+};
+
+/// A vector of length 1 in the model's space. Cheap to clone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedding(Arc<[f32]>);
+
+impl Embedding {
+    /// Scales numbers to length 1 in the Euclidean norm; `None` when they have no direction: all zero, NaN or infinite.
+    pub fn normalized(values: Vec<f32>) -> Option<Self> {
+        let norm = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        if !norm.is_finite() || norm < f64::from(f32::MIN_POSITIVE) {
+            return None;
+        }
+        #[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "to the precision of the vector")]
+        let unit = values.into_iter().map(|value| (f64::from(value) / norm) as f32);
+        Some(Self(unit.collect()))
+    }
+
+    /// The numbers, as many as the model has dimensions.
+    pub fn values(&self) -> &[f32] {
+        &self.0
+    }
+
+    /// Cosine similarity, -1 to 1.
+    pub fn cosine(&self, other: &Self) -> f32 {
+        self.0.iter().zip(other.0.iter()).map(|(a, b)| a * b).sum()
+    }
+
+    /// The direction of a weighted sum; `None` when the terms cancel out or there is none.
+    pub fn weighted_sum<'a>(terms: impl IntoIterator<Item = (&'a Self, f32)>) -> Option<Self> {
+        let mut sum: Vec<f32> = Vec::new();
+        for (embedding, weight) in terms {
+            sum.resize(embedding.values().len(), 0.0);
+            sum.iter_mut().zip(embedding.values()).for_each(|(sum, value)| *sum += weight * value);
+        }
+        // Rounding leaves crumbs of exactly opposite terms; their direction is noise.
+        let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
+        if length < 1e-5 { None } else { Self::normalized(sum) }
+    }
+}
+
+/// What tells one model's vectors from another's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// Hash over every file that shapes the vectors; vectors of different fingerprints must not be compared.
+    pub fingerprint: String,
+    /// Length of every vector.
+    pub dimensions: usize,
+}
+
+/// Which work goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// A person waits.
+    Interactive,
+    /// A job waits.
+    Bulk,
+}
+
+/// What a call brings with it to every queue that it meets.
+#[derive(Debug, Clone, Copy)]
+pub struct CallContext {
+    /// Which work goes first.
+    pub lane: Lane,
+    /// When the caller stops waiting; never if `None`.
+    pub deadline: Option<Instant>,
+}
+
+impl CallContext {
+    /// A person's call with a deadline.
+    pub fn interactive(deadline: Instant) -> Self {
+        Self { lane: Lane::Interactive, deadline: Some(deadline) }
+    }
+
+    /// A job's call: it waits as long as it takes.
+    pub fn bulk() -> Self {
+        Self { lane: Lane::Bulk, deadline: None }
+    }
+
+    /// Whether there is time left to try something again.
+    pub fn has_time(&self) -> bool {
+        self.deadline.is_none_or(|deadline| deadline > Instant::now() + Duration::from_millis(1))
+    }
+
+    /// Waits for something until the deadline; `None` when that comes first.
+    pub async fn until_deadline<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        match self.deadline {
+            None => Some(work.await),
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.ok(),
+        }
+    }
+}
+
+/// Why something was not embedded. Cloned to every caller that waited for the same thing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EmbedError {
+    /// The input is wrong, such as bytes that are no picture.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// A bounded queue was full; retry after a pause.
+    #[error("{queue} queue is full ({capacity} waiting)")]
+    Overloaded {
+        /// Which queue.
+        queue: &'static str,
+        /// How many it holds.
+        capacity: usize,
+    },
+    /// The caller's deadline passed.
+    #[error("deadline passed before the embedding was made")]
+    DeadlineExceeded,
+    /// The model does not run any more.
+    #[error("the model is not running: {0}")]
+    Unavailable(String),
+    /// Our own fault.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl EmbedError {
+    /// The same error, seen from the message that contains the input.
+    #[must_use]
+    pub fn within(self, parent: &str) -> Self {
+        if let Self::Invalid(invalid) = self { invalid.within(parent).into() } else { self }
+    }
+}
+
+/// A dual encoder: pictures and texts to vectors of one space.
+#[async_trait]
+pub trait Embedder: Send + Sync + 'static {
+    /// What tells its vectors from another's.
+    fn model(&self) -> &ModelInfo;
+
+    /// Embeds a photo. In [`EmbedError::Invalid`] the field is that of [`Photo`]: `content`.
+    async fn embed_photo(&self, photo: &Photo, call: CallContext) -> Result<Embedding, EmbedError>;
+
+    /// Embeds a text.
+    async fn embed_text(&self, text: &QueryText, call: CallContext) -> Result<Embedding, EmbedError>;
+
+    /// Whether everything that it needs still runs.
+    fn is_alive(&self) -> bool;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn embeddings_without_a_direction_are_refused() {
+        for values in [vec![], vec![0.0; 3], vec![f32::NAN, 1.0], vec![f32::INFINITY, 1.0]] {
+            assert_eq!(Embedding::normalized(values), None);
+        }
+    }
+
+    #[test]
+    fn opposite_terms_leave_no_direction() {
+        let a = Embedding::normalized(vec![0.3, -0.7, 0.2]).unwrap();
+        assert_eq!(Embedding::weighted_sum([(&a, 0.7), (&a, -0.7)]), None);
+        let b = Embedding::normalized(vec![0.1, 0.7, 0.2]).unwrap();
+        let sum = Embedding::weighted_sum([(&a, 1.0), (&b, -0.5)]).unwrap();
+        assert!((sum.cosine(&sum) - 1.0).abs() < 1e-6);
+    }
+}

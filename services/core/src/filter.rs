@@ -1,0 +1,198 @@
+//! Which products may be in an answer: a tree of conditions on attributes.
+//!
+//! A [`Filter`] is what a caller said. [`Filter::resolve`] checks it against the [`Schema`] of the generation that
+//! will answer and gives a [`ResolvedFilter`], in which every value has its attribute's type: what an index runs.
+
+mod expression;
+mod resolved;
+
+use std::ops::Bound;
+
+pub use expression::{ExpressionError, parse};
+pub use resolved::{Condition, NumberRange, ResolvedFilter};
+
+use crate::{
+    Invalid,
+    limits::{FILTER_DEPTH_MAX, FILTER_TERMS_MAX},
+    product::{CategoryPath, Currency, Schema},
+};
+
+/// A condition on a product, or several joined. A product without an attribute meets no condition on it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Filter {
+    /// Every one holds; empty holds always.
+    All(Vec<Filter>),
+    /// At least one holds; empty never holds.
+    Any(Vec<Filter>),
+    /// This does not hold.
+    Not(Box<Filter>),
+    /// The attribute has one of these values; at least one.
+    In {
+        /// Name of the attribute.
+        attribute: String,
+        /// Values to compare with.
+        values: Vec<FilterValue>,
+    },
+    /// The attribute lies between these bounds; at least one of them is bounded.
+    Range {
+        /// Name of the attribute.
+        attribute: String,
+        /// Where it begins.
+        lower: Bound<FilterValue>,
+        /// Where it ends.
+        upper: Bound<FilterValue>,
+    },
+    /// The category path is this one or lies below it.
+    Prefix {
+        /// Name of the attribute.
+        attribute: String,
+        /// Whole segments.
+        path: CategoryPath,
+    },
+    /// The attribute is present.
+    Exists {
+        /// Name of the attribute.
+        attribute: String,
+    },
+}
+
+/// A value to compare an attribute with. Which types go with which attribute, [`Filter::resolve`] knows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FilterValue {
+    /// A text or a path.
+    Text(String),
+    /// A whole number; also an amount in the catalogue's only currency.
+    Integer(i64),
+    /// A number; also an amount in the catalogue's only currency.
+    Decimal(f64),
+    /// Yes or no.
+    Bool(bool),
+    /// An amount of money.
+    Money {
+        /// In millionths of the currency's unit.
+        amount_micros: i64,
+        /// The catalogue's only one if `None`.
+        currency: Option<Currency>,
+    },
+}
+
+impl Filter {
+    /// The attribute equals this value.
+    pub fn equals(attribute: impl Into<String>, value: FilterValue) -> Self {
+        Self::In { attribute: attribute.into(), values: vec![value] }
+    }
+
+    /// Checks the tree against what a generation declares.
+    ///
+    /// # Errors
+    /// When it is deeper or larger than [`FILTER_DEPTH_MAX`] and [`FILTER_TERMS_MAX`], names an attribute that is not
+    /// declared or is prose, or compares an attribute with a value of another type. The error's field begins with
+    /// `filter` and names the attribute.
+    pub fn resolve(&self, schema: &Schema) -> Result<ResolvedFilter, Invalid> {
+        self.check_size()?;
+        resolved::resolve(self, schema)
+    }
+
+    fn check_size(&self) -> Result<(), Invalid> {
+        let (mut terms, mut level) = (0, vec![self]);
+        for _ in 0..FILTER_DEPTH_MAX {
+            terms += level.iter().map(|node| node.terms()).sum::<usize>();
+            if terms > FILTER_TERMS_MAX {
+                let problem = format!("has more than {FILTER_TERMS_MAX} conditions and values");
+                return Err(Invalid::new("filter", problem));
+            }
+            level = level.into_iter().flat_map(Self::children).collect();
+        }
+        if level.is_empty() {
+            Ok(())
+        } else {
+            Err(Invalid::new("filter", format_args!("is deeper than {FILTER_DEPTH_MAX} levels")))
+        }
+    }
+
+    fn children(&self) -> &[Self] {
+        match self {
+            Self::All(filters) | Self::Any(filters) => filters,
+            Self::Not(filter) => std::slice::from_ref(filter),
+            Self::In { .. } | Self::Range { .. } | Self::Prefix { .. } | Self::Exists { .. } => &[],
+        }
+    }
+
+    fn terms(&self) -> usize {
+        match self {
+            Self::In { values, .. } => values.len(),
+            Self::All(_) | Self::Any(_) | Self::Not(_) => 0,
+            Self::Range { .. } | Self::Prefix { .. } | Self::Exists { .. } => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::product::{AttributeSpec, AttributeType};
+
+    fn schema() -> Schema {
+        let spec = |kind, currencies: &[&str]| AttributeSpec {
+            kind,
+            currencies: currencies.iter().map(|code| code.parse().unwrap()).collect(),
+        };
+        Schema {
+            attributes: [
+                ("brand", spec(AttributeType::Keyword, &[])),
+                ("price", spec(AttributeType::Money, &["EUR"])),
+                ("sale_price", spec(AttributeType::Money, &["EUR", "USD"])),
+                ("stock", spec(AttributeType::Integer, &[])),
+                ("notes", spec(AttributeType::Prose, &[])),
+                ("product_type", spec(AttributeType::Path, &[])),
+            ]
+            .map(|(name, spec)| (name.to_owned(), spec))
+            .into(),
+        }
+    }
+
+    fn resolve(expression: &str) -> Result<ResolvedFilter, Invalid> {
+        parse(expression).unwrap().resolve(&schema())
+    }
+
+    #[test]
+    fn a_number_against_money_is_an_amount_in_the_only_currency() {
+        assert_eq!(resolve("price < 49.9").unwrap(), resolve("price < 49.90 EUR").unwrap());
+    }
+
+    #[test]
+    fn wrong_filters_say_which_attribute_and_why() {
+        for (expression, message) in [
+            ("colour = \"red\"", "field `filter.colour` is not an attribute of this catalogue"),
+            ("notes = \"x\"", "field `filter.notes` is free text, which cannot be filtered by"),
+            ("stock = \"many\"", "field `filter.stock` is integer and cannot be compared with a text"),
+            ("brand > 3", "field `filter.brand` is keyword and has no range"),
+            ("sale_price < 3", "field `filter.sale_price` is compared without a currency, but occurs in EUR, USD"),
+            ("price < 3 USD", "field `filter.price` never occurs in USD, only in EUR"),
+            ("brand UNDER \"a\"", "field `filter.brand` is keyword and has no prefixes, which are for paths"),
+        ] {
+            assert_eq!(resolve(expression).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn the_deepest_tree_passes_and_one_level_more_does_not() {
+        let nest = |levels: usize| {
+            let leaf = Filter::Exists { attribute: "brand".to_owned() };
+            (1..levels).fold(leaf, |filter, _| Filter::Not(Box::new(filter)))
+        };
+        assert!(nest(FILTER_DEPTH_MAX).resolve(&schema()).is_ok());
+        let error = nest(FILTER_DEPTH_MAX + 1).resolve(&schema()).unwrap_err();
+        assert_eq!(error.to_string(), "field `filter` is deeper than 8 levels");
+    }
+
+    #[test]
+    fn too_many_values_are_refused() {
+        let with = |count| Filter::In {
+            attribute: "brand".to_owned(),
+            values: vec![FilterValue::Text("x".to_owned()); count],
+        };
+        assert!(with(FILTER_TERMS_MAX).resolve(&schema()).is_ok());
+        assert!(with(FILTER_TERMS_MAX + 1).resolve(&schema()).is_err());
+    }
+}

@@ -1,0 +1,169 @@
+//! The port to the index: generations of a catalogue, built whole and searched by vector and filter.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    embed::{Embedding, ModelInfo},
+    filter::ResolvedFilter,
+    product::{CatalogName, Product, ProductId, Schema},
+};
+
+/// A product with its vectors.
+#[derive(Debug, Clone)]
+pub struct IndexedProduct {
+    /// The product.
+    pub product: Product,
+    /// One vector for each of `product.image_links`, in that order; at least one.
+    pub image_embeddings: Vec<Embedding>,
+    /// The vector of `product.text()`.
+    pub text_embedding: Embedding,
+}
+
+/// What a generation is made of.
+#[derive(Debug, Clone)]
+pub struct GenerationInfo {
+    /// Names it; later ones sort after earlier ones.
+    pub id: String,
+    /// The model that made its vectors.
+    pub model: ModelInfo,
+    /// The attributes that can be filtered by.
+    pub schema: Schema,
+    /// How many products it has.
+    pub products: usize,
+}
+
+/// A side of a product that a query is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// Its pictures; the nearest counts.
+    Image,
+    /// Its text.
+    Text,
+}
+
+/// One vector of a query, and what to compare it with.
+#[derive(Debug, Clone)]
+pub struct QueryVector {
+    /// What to compare it with.
+    pub target: Target,
+    /// The vector.
+    pub embedding: Embedding,
+    /// Its share of the score; the shares of a query sum to 1.
+    pub share: f32,
+}
+
+/// What to look for in one generation.
+#[derive(Debug, Clone)]
+pub struct IndexQuery {
+    /// At least one, of different targets.
+    pub vectors: Vec<QueryVector>,
+    /// Which products may be in the answer.
+    pub filter: Option<ResolvedFilter>,
+    /// Products that may not be in the answer.
+    pub exclude: Vec<ProductId>,
+    /// How many of the best hits to leave out.
+    pub offset: usize,
+    /// Most hits to answer.
+    pub limit: usize,
+    /// Hits that score less are left out.
+    pub score_min: Option<f32>,
+}
+
+/// How near one side of a product came.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Similarity {
+    /// What was compared.
+    pub target: Target,
+    /// Cosine, -1 to 1.
+    pub cosine: f32,
+    /// For [`Target::Image`]: which of `image_links` came nearest.
+    pub picture: Option<usize>,
+}
+
+/// A product that a query found.
+#[derive(Debug, Clone)]
+pub struct Hit {
+    /// The product.
+    pub product: Product,
+    /// Sum of the similarities' cosines by share, -1 to 1.
+    pub score: f32,
+    /// One for each vector of the query that the product has a side for.
+    pub similarities: Vec<Similarity>,
+}
+
+/// Why the index did not answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum IndexError {
+    /// No generation of this catalogue has been published.
+    #[error("catalogue `{0}` is unknown")]
+    UnknownCatalog(CatalogName),
+    /// A bounded queue was full; retry after a pause.
+    #[error("{queue} queue is full ({capacity} waiting)")]
+    Overloaded {
+        /// Which queue.
+        queue: &'static str,
+        /// How many it holds.
+        capacity: usize,
+    },
+    /// Another loader builds a generation of this catalogue.
+    #[error("catalogue `{0}` is being loaded by another process")]
+    Locked(CatalogName),
+    /// The index does not answer, or what it holds cannot be read.
+    #[error("{context}: {reason}")]
+    Unavailable {
+        /// What was tried.
+        context: String,
+        /// What came of it.
+        reason: String,
+    },
+}
+
+/// All catalogues of one installation.
+#[async_trait]
+pub trait ProductIndex: Send + Sync + 'static {
+    /// The serving generation of a catalogue. It answers for as long as it is held, whatever is published meanwhile.
+    async fn current(&self, catalog: &CatalogName) -> Result<Arc<dyn Generation>, IndexError>;
+
+    /// Begins a new generation beside the serving one. At most one is built of each catalogue at a time.
+    async fn build(
+        &self,
+        catalog: &CatalogName,
+        model: &ModelInfo,
+        schema: &Schema,
+    ) -> Result<Box<dyn GenerationBuilder>, IndexError>;
+}
+
+/// A whole generation, which never changes.
+#[async_trait]
+pub trait Generation: Send + Sync {
+    /// What it is made of.
+    fn info(&self) -> &GenerationInfo;
+
+    /// The nearest products, best first; equal scores in an order that stays the same.
+    async fn search(&self, query: IndexQuery) -> Result<Vec<Hit>, IndexError>;
+
+    /// A product with its vectors; `None` if it is not there.
+    async fn get(&self, id: &ProductId) -> Result<Option<IndexedProduct>, IndexError>;
+}
+
+/// A generation that is being filled. Dropping it discards it.
+#[async_trait]
+pub trait GenerationBuilder: Send {
+    /// Adds products. One that was added before with the same id is replaced.
+    async fn add(&mut self, products: Vec<IndexedProduct>) -> Result<(), IndexError>;
+
+    /// Makes it searchable and durable, but not serving yet.
+    async fn seal(self: Box<Self>) -> Result<Box<dyn SealedGeneration>, IndexError>;
+}
+
+/// A whole generation that does not serve yet. Dropping it discards it.
+#[async_trait]
+pub trait SealedGeneration: Send {
+    /// The generation, to try it before it serves.
+    fn generation(&self) -> Arc<dyn Generation>;
+
+    /// Makes it the serving generation, in one step that happens whole or not at all.
+    async fn publish(self: Box<Self>) -> Result<(), IndexError>;
+}

@@ -1,0 +1,26 @@
+//! What Vitrine means: products, filters and signals, the use cases on them, and the ports they need.
+//!
+//! Nothing here knows gRPC, ONNX Runtime, Qdrant, the environment or the file system; adapters on the floors above do.
+//!
+//! - [`product`], [`filter`], [`signal`]: the words of the domain, checked when they are made.
+//! - [`embed`], [`index`]: the two ports, [`Embedder`](embed::Embedder) and [`ProductIndex`](index::ProductIndex).
+//! - [`search`]: the main use case. [`gate`]: what a new generation must show before it serves.
+//! - [`batch`], [`compute`], [`cache`]: the bounded machinery between them.
+
+pub mod batch;
+pub mod cache;
+pub mod compute;
+pub mod embed;
+#[cfg(any(test, feature = "fakes"))]
+pub mod fakes;
+pub mod filter;
+pub mod gate;
+pub mod index;
+mod invalid;
+pub mod limits;
+mod page_token;
+pub mod product;
+pub mod search;
+pub mod signal;
+
+pub use invalid::Invalid;
