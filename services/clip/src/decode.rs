@@ -1,0 +1,153 @@
+//! Encoded bytes to upright RGB pixels.
+//!
+//! Policy, the same as in the reference that the golden tests compare with: the first frame; EXIF orientation applied;
+//! samples of 16 bits rounded to 8; transparency composed on white; grey and palette expanded; CMYK converted.
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
+use vitrine_core::{Invalid, limits::PHOTO_PIXELS_MAX, signal::Region};
+
+/// Most memory that decoding one photo may take, in bytes: 64 megapixels of 16-bit RGBA, twice over.
+const DECODE_BYTES_MAX: u64 = 1 << 30;
+
+/// Decodes a photo, or the given part of it.
+///
+/// # Errors
+/// When it is not a whole JPEG, PNG, WebP, GIF or BMP picture, or has more than [`PHOTO_PIXELS_MAX`] pixels, which is
+/// read from its header. The error's field is `content`.
+pub fn decode(content: &[u8], region: Option<Region>) -> Result<RgbImage, Invalid> {
+    let unreadable =
+        |error: &dyn std::fmt::Display| Invalid::new("content", format_args!("cannot be decoded: {error}"));
+    let reader = ImageReader::new(Cursor::new(content)).with_guessed_format().map_err(|error| unreadable(&error))?;
+    let format = reader.format().ok_or_else(not_a_picture)?;
+    let mut decoder = reader.into_decoder().map_err(|error| {
+        if matches!(error, ImageError::Unsupported(_)) { not_a_picture() } else { unreadable(&error) }
+    })?;
+
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > PHOTO_PIXELS_MAX {
+        let megapixels = PHOTO_PIXELS_MAX / 1_000_000;
+        let problem = format!("is {width}×{height} pixels, more than the limit of {megapixels} megapixels");
+        return Err(Invalid::new("content", problem));
+    }
+    if format == ImageFormat::Jpeg && !jpeg_is_whole(content) {
+        return Err(Invalid::new("content", "cannot be decoded: the JPEG data ends too early"));
+    }
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(DECODE_BYTES_MAX);
+    decoder.set_limits(limits).map_err(|error| unreadable(&error))?;
+    let orientation = decoder.orientation().map_err(|error| unreadable(&error))?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| unreadable(&error))?;
+    picture.apply_orientation(orientation);
+    if let Some(region) = region {
+        let [left, top, right, bottom] = pixel_edges(region, picture.width(), picture.height());
+        picture = picture.crop_imm(left, top, right - left, bottom - top);
+    }
+    Ok(if picture.has_alpha() { on_white(&picture.into_rgba8()) } else { picture.into_rgb8() })
+}
+
+fn not_a_picture() -> Invalid {
+    Invalid::new("content", "is not a JPEG, PNG, WebP, GIF or BMP picture")
+}
+
+/// Whether a JPEG file reaches its end-of-image marker. The decoder itself fills what is missing with grey.
+///
+/// Source: ITU-T T.81, annex B.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    loop {
+        // Entropy-coded data has no marker but these: 0xFF00 is a stuffed byte, 0xFFD0 to 0xFFD7 are restarts.
+        let Some(start) = rest.iter().position(|&byte| byte == 0xFF) else { return false };
+        rest = rest.get(start..).unwrap_or_default();
+        match rest {
+            [0xFF, 0xD9, ..] => return true,
+            [0xFF, 0x00 | 0x01 | 0xD0..=0xD8, ..] => rest = rest.get(2..).unwrap_or_default(),
+            [0xFF, 0xFF, ..] => rest = rest.get(1..).unwrap_or_default(),
+            [0xFF, _, high, low, ..] => {
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                rest = rest.get(2 + length..).unwrap_or_default();
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// Left, top, right and bottom in pixels: every pixel that the region touches, at least one.
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an edge in 0 to 1 times a u32 is a u32"
+)]
+fn pixel_edges(region: Region, width: u32, height: u32) -> [u32; 4] {
+    let [left, top, right, bottom] = region.edges().map(f64::from);
+    let first = |edge: f64, size: u32| ((edge * f64::from(size)).floor() as u32).min(size.saturating_sub(1));
+    let last =
+        |edge: f64, size: u32, first: u32| ((edge * f64::from(size)).ceil() as u32).clamp(first + 1, size.max(1));
+    let (x, y) = (first(left, width), first(top, height));
+    [x, y, last(right, width, x), last(bottom, height, y)]
+}
+
+fn on_white(picture: &RgbaImage) -> RgbImage {
+    let mut opaque = RgbImage::new(picture.width(), picture.height());
+    for (to, from) in opaque.pixels_mut().zip(picture.pixels()) {
+        let [r, g, b, alpha] = from.0;
+        to.0 = [r, g, b].map(|channel| {
+            let (channel, alpha) = (u16::from(channel), u16::from(alpha));
+            let mixed = (u32::from(channel) * u32::from(alpha) + 255 * u32::from(255 - alpha) + 127) / 255;
+            u8::try_from(mixed).unwrap_or(u8::MAX)
+        });
+    }
+    opaque
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(format: ImageFormat) -> Vec<u8> {
+        let picture =
+            RgbImage::from_fn(40, 30, |x, y| image::Rgb([x * 6, y * 8, 99].map(|level| u8::try_from(level).unwrap())));
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn truncated_pictures_are_refused_at_every_length() {
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Gif, ImageFormat::WebP, ImageFormat::Bmp] {
+            let bytes = encoded(format);
+            assert!(decode(&bytes, None).is_ok());
+            for length in (0..bytes.len() - 16).step_by(7) {
+                assert_eq!(decode(&bytes[..length], None).unwrap_err().field, "content", "{format:?} {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_huge_picture_is_refused_by_its_header() {
+        let mut png = encoded(ImageFormat::Png);
+        png[16..24].copy_from_slice(&[0, 0, 0xC3, 0x50, 0, 0, 0xC3, 0x50]);
+        let checksum = crc32(&png[12..29]);
+        png[29..33].copy_from_slice(&checksum.to_be_bytes());
+        let error = decode(&png, None).unwrap_err();
+        assert_eq!(error.problem, "is 50000×50000 pixels, more than the limit of 64 megapixels");
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0_u32, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 })
+        })
+    }
+
+    #[test]
+    fn a_region_takes_every_pixel_it_touches() {
+        let edges = |l, t, r, b| pixel_edges(Region::new(l, t, r, b).unwrap(), 10, 4);
+        assert_eq!(edges(0.0, 0.0, 1.0, 1.0), [0, 0, 10, 4]);
+        assert_eq!(edges(0.25, 0.5, 0.5, 0.75), [2, 2, 5, 3]);
+        assert_eq!(edges(0.9999, 0.9999, 1.0, 1.0), [9, 3, 10, 4]);
+        let half = decode(&encoded(ImageFormat::Png), Region::new(0.5, 0.0, 1.0, 1.0).ok()).unwrap();
+        assert_eq!((half.width(), half.height(), half.get_pixel(0, 0).0), (20, 30, [120, 0, 99]));
+    }
+}
