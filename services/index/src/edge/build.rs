@@ -1,0 +1,172 @@
+//! Filling a new generation.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use qdrant_edge::{
+    CountRequest, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeVectorParams,
+    FieldIndexOperations, MultiVectorConfig, PointInsertOperations, PointOperations, UpdateOperation,
+};
+use vitrine_core::{
+    compute::ComputePool,
+    embed::ModelInfo,
+    index::{Generation, GenerationBuilder, GenerationInfo, IndexError, IndexedProduct, SealedGeneration, Target},
+    product::{CatalogName, Schema},
+};
+
+use super::{
+    directory::{BuildLock, CatalogDirectory, GenerationDirectory},
+    generation::{EdgeGeneration, Shard},
+    point::{payload_indexes, to_point, vector_name},
+    unavailable,
+};
+
+/// From how much vector data on a graph is built, in KiB; below it, every query compares with every product.
+/// 20,000: comparing with that much takes about three milliseconds and misses nothing.
+const GRAPH_KIB_MIN: usize = 20_000;
+
+/// The files of a generation that does not serve yet. Dropping them removes them.
+struct Partial {
+    catalog: CatalogDirectory,
+    directory: Option<GenerationDirectory>,
+    lock: BuildLock,
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if let Some(directory) = self.directory.take()
+            && let Err(error) = std::fs::remove_dir_all(&directory.path)
+        {
+            // The next loader tries again.
+            tracing::warn!(path = %directory.path.display(), %error, "could not remove an unpublished generation");
+        }
+    }
+}
+
+/// A generation that is being filled.
+pub(super) struct EdgeBuilder {
+    // Dropped in this order: the shard is closed before its files are removed.
+    shard: Arc<Shard>,
+    partial: Partial,
+    info: GenerationInfo,
+    pool: Arc<ComputePool>,
+}
+
+/// A generation that is whole and does not serve yet.
+struct EdgeSealed {
+    generation: Arc<EdgeGeneration>,
+    partial: Partial,
+}
+
+impl EdgeBuilder {
+    pub(super) fn begin(
+        catalog: CatalogDirectory,
+        name: &CatalogName,
+        model: ModelInfo,
+        schema: Schema,
+        pool: Arc<ComputePool>,
+    ) -> Result<Self, IndexError> {
+        let failed = |error: &dyn std::fmt::Display| unavailable("begin a generation", error);
+        let lock = catalog.lock().map_err(|error| failed(&error))?;
+        let lock = lock.ok_or_else(|| IndexError::Locked(name.clone()))?;
+        let (id, directory) = catalog.begin(&lock).map_err(|error| failed(&error))?;
+        let shard_path = directory.shard();
+        let partial = Partial { catalog, directory: Some(directory), lock };
+        let shard = EdgeShard::new(&shard_path, config(model.dimensions)).map_err(|error| failed(&error))?;
+        for (field_name, field_type) in payload_indexes(&schema) {
+            let create = CreateIndex { field_name, field_schema: Some(field_type.into()) };
+            let create = UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(create));
+            shard.update(create).map_err(|error| failed(&error))?;
+        }
+        let info = GenerationInfo { id, model, schema, products: 0 };
+        Ok(Self { shard: Arc::new(Shard::new(shard)), partial, info, pool })
+    }
+}
+
+fn config(dimensions: usize) -> EdgeConfig {
+    let vector = || EdgeVectorParams::builder(dimensions, Distance::Cosine);
+    EdgeConfig::builder()
+        .vector(vector_name(Target::Image), vector().multivector_config(MultiVectorConfig::default()).build())
+        .vector(vector_name(Target::Text), vector().build())
+        .optimizers(EdgeOptimizersConfig {
+            indexing_threshold: Some(GRAPH_KIB_MIN),
+            default_segment_number: Some(1),
+            ..EdgeOptimizersConfig::default()
+        })
+        .build()
+}
+
+#[async_trait]
+impl GenerationBuilder for EdgeBuilder {
+    async fn add(&mut self, products: Vec<IndexedProduct>) -> Result<(), IndexError> {
+        let dimensions = self.info.model.dimensions;
+        let shard = Arc::clone(&self.shard);
+        blocking("add products", move || {
+            let wrong = |indexed: &&IndexedProduct| {
+                let mut embeddings = indexed.image_embeddings.iter().chain([&indexed.text_embedding]);
+                indexed.image_embeddings.is_empty() || embeddings.any(|e| e.values().len() != dimensions)
+            };
+            if let Some(indexed) = products.iter().find(wrong) {
+                let reason = format!("it has no picture vector, or one that is not of {dimensions} dimensions");
+                return Err(unavailable(format!("add product `{}`", indexed.product.id), &reason));
+            }
+            let points = products.iter().map(|indexed| Ok(to_point(indexed)?.into()));
+            let points = PointInsertOperations::PointsList(points.collect::<Result<_, IndexError>>()?);
+            let upsert = UpdateOperation::PointOperation(PointOperations::UpsertPoints(points));
+            shard.with("add products", |shard| shard.update(upsert))
+        })
+        .await
+    }
+
+    async fn seal(self: Box<Self>) -> Result<Box<dyn SealedGeneration>, IndexError> {
+        let Self { shard, partial, mut info, pool } = *self;
+        let shard =
+            Arc::into_inner(shard).ok_or_else(|| unavailable("seal a generation", &"products are being added"))?;
+        let sealed = blocking("seal a generation", move || {
+            info.products = shard.with("seal a generation", |shard| {
+                shard.optimize()?;
+                shard.count(CountRequest { filter: None, exact: true })
+            })?;
+            if let Some(directory) = &partial.directory {
+                directory.write_info(&info).map_err(|error| unavailable("seal a generation", &error))?;
+            }
+            let generation = Arc::new(EdgeGeneration::of(info, shard, pool));
+            Ok(EdgeSealed { generation, partial })
+        });
+        Ok(Box::new(sealed.await?))
+    }
+}
+
+#[async_trait]
+impl SealedGeneration for EdgeSealed {
+    fn generation(&self) -> Arc<dyn Generation> {
+        Arc::<EdgeGeneration>::clone(&self.generation)
+    }
+
+    async fn publish(self: Box<Self>) -> Result<(), IndexError> {
+        let Self { generation, mut partial } = *self;
+        blocking("publish a generation", move || {
+            let failed = |error: &dyn std::fmt::Display| unavailable("publish a generation", error);
+            let id = generation.id().to_owned();
+            // Closing flushes; and the process that will serve it must be able to open it.
+            let generation = Arc::into_inner(generation).ok_or_else(|| failed(&"it is still being searched"))?;
+            drop(generation);
+            if let Some(directory) = &partial.directory {
+                partial.catalog.publish(&partial.lock, &id, directory).map_err(|error| failed(&error))?;
+            }
+            partial.directory = None;
+            if let Err(error) = partial.catalog.prune(&partial.lock) {
+                tracing::warn!(%error, "could not remove an old generation");
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    context: &str,
+    work: impl FnOnce() -> Result<T, IndexError> + Send + 'static,
+) -> Result<T, IndexError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| unavailable(context, &error))?
+}

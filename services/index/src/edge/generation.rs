@@ -1,0 +1,203 @@
+//! A whole generation on disk, open for search.
+
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use qdrant_edge::{
+    EdgeShard, NamedQuery, OperationResult, PointId, QueryEnum, QueryRequest, Record, ScoringQuery, SearchParams,
+    VectorInternal, WithPayloadInterface, WithVector, external::ordered_float::OrderedFloat,
+};
+use vitrine_core::{
+    compute::ComputePool,
+    index::{Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, QueryVector, Similarity, Target},
+    product::ProductId,
+};
+
+use super::{
+    directory::GenerationDirectory,
+    filter,
+    point::{point_id, to_embeddings, to_product, vector_name},
+    refused, unavailable,
+};
+
+/// Fewest candidates that the graph search keeps in hand; more find more of the true neighbours.
+/// 128: Qdrant's own default is 100, and a page of products is read by people who notice what is missing.
+const SEARCH_WIDTH_MIN: usize = 128;
+/// Fewest candidates taken for each vector of a query of several, whose best sums need not lead in either.
+const CANDIDATES_MIN: usize = 200;
+
+/// A generation, open.
+pub(super) struct EdgeGeneration {
+    info: GenerationInfo,
+    pool: Arc<ComputePool>,
+    shard: Arc<Shard>,
+}
+
+impl std::fmt::Debug for EdgeGeneration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EdgeGeneration").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+impl EdgeGeneration {
+    pub(super) fn open(directory: &GenerationDirectory, pool: Arc<ComputePool>) -> Result<Self, IndexError> {
+        let info = directory.read_info()?;
+        Ok(Self { info, pool, shard: Arc::new(Shard::load(&directory.shard())?) })
+    }
+
+    /// Takes over a shard that was just built.
+    pub(super) fn of(info: GenerationInfo, shard: Shard, pool: Arc<ComputePool>) -> Self {
+        Self { info, pool, shard: Arc::new(shard) }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.info.id
+    }
+}
+
+#[async_trait]
+impl Generation for EdgeGeneration {
+    fn info(&self) -> &GenerationInfo {
+        &self.info
+    }
+
+    async fn search(&self, query: IndexQuery) -> Result<Vec<Hit>, IndexError> {
+        let shard = Arc::clone(&self.shard);
+        let filter = filter::of_query(&query, &self.info.schema);
+        self.pool.run(move || shard.search(&query, filter)).await.map_err(|error| refused(&error))?
+    }
+
+    async fn get(&self, id: &ProductId) -> Result<Option<IndexedProduct>, IndexError> {
+        let shard = Arc::clone(&self.shard);
+        let id = point_id(id);
+        self.pool.run(move || shard.get(id)).await.map_err(|error| refused(&error))?
+    }
+}
+
+/// Qdrant Edge's shard. Its own drop flushes, and panics where it cannot.
+pub(super) struct Shard(Option<EdgeShard>);
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        let shard = self.0.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(shard))).is_err() {
+            tracing::warn!("closing a generation failed; it is no longer needed, or will be repaired when it opens");
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn new(shard: EdgeShard) -> Self {
+        Self(Some(shard))
+    }
+
+    fn load(path: &Path) -> Result<Self, IndexError> {
+        let shard = EdgeShard::load(path, None);
+        shard.map(Self::new).map_err(|error| unavailable(format!("open {}", path.display()), &error))
+    }
+
+    pub(super) fn with<T>(
+        &self,
+        context: &str,
+        work: impl FnOnce(&EdgeShard) -> OperationResult<T>,
+    ) -> Result<T, IndexError> {
+        let shard = self.0.as_ref().ok_or_else(|| unavailable(context, &"the generation is closed"))?;
+        work(shard).map_err(|error| unavailable(context, &error))
+    }
+
+    fn get(&self, id: PointId) -> Result<Option<IndexedProduct>, IndexError> {
+        let record = self.retrieve(&[id], true)?.pop();
+        let indexed = |record: Record| {
+            let image_embeddings = to_embeddings(record.vector.as_ref(), Target::Image);
+            let text = to_embeddings(record.vector.as_ref(), Target::Text).pop();
+            let text_embedding = text.ok_or_else(|| unavailable("read a product", &"it has no text vector"))?;
+            Ok(IndexedProduct { product: to_product(record.payload)?, image_embeddings, text_embedding })
+        };
+        record.map(indexed).transpose()
+    }
+
+    fn search(&self, query: &IndexQuery, filter: Option<qdrant_edge::Filter>) -> Result<Vec<Hit>, IndexError> {
+        let wanted = query.offset + query.limit;
+        if query.limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut scored: Vec<(PointId, f32)> = match query.vectors.as_slice() {
+            [only] => {
+                self.nearest(only, filter, wanted)?.into_iter().map(|(id, score)| (id, score * only.share)).collect()
+            }
+            several => {
+                let mut candidates = Vec::new();
+                for vector in several {
+                    let nearest = self.nearest(vector, filter.clone(), (2 * wanted).max(CANDIDATES_MIN))?;
+                    candidates.extend(nearest.into_iter().map(|(id, _)| id));
+                }
+                candidates.sort_unstable();
+                candidates.dedup();
+                let records = self.retrieve(&candidates, false)?;
+                records.iter().map(|record| (record.id, score(several, &similarities(several, record)))).collect()
+            }
+        };
+        scored.retain(|(_, score)| query.score_min.is_none_or(|score_min| *score >= score_min));
+        scored.sort_unstable_by_key(|(id, score)| (Reverse(OrderedFloat(*score)), *id));
+
+        let page: Vec<PointId> = scored.iter().skip(query.offset).take(query.limit).map(|(id, _)| *id).collect();
+        let mut records: HashMap<PointId, Record> =
+            self.retrieve(&page, true)?.into_iter().map(|record| (record.id, record)).collect();
+        let hits = page.iter().filter_map(|id| records.remove(id)).map(|record| {
+            let similarities = similarities(&query.vectors, &record);
+            let score = score(&query.vectors, &similarities);
+            Ok(Hit { product: to_product(record.payload)?, score, similarities })
+        });
+        hits.collect()
+    }
+
+    fn nearest(
+        &self,
+        vector: &QueryVector,
+        filter: Option<qdrant_edge::Filter>,
+        limit: usize,
+    ) -> Result<Vec<(PointId, f32)>, IndexError> {
+        let values = VectorInternal::from(vector.embedding.values().to_vec());
+        let request = QueryRequest {
+            prefetches: Vec::new(),
+            query: Some(ScoringQuery::Vector(QueryEnum::Nearest(NamedQuery::new(values, vector_name(vector.target))))),
+            filter,
+            score_threshold: None,
+            limit,
+            offset: 0,
+            params: Some(SearchParams { hnsw_ef: Some(limit.max(SEARCH_WIDTH_MIN)), ..SearchParams::default() }),
+            with_vector: WithVector::Bool(false),
+            with_payload: WithPayloadInterface::Bool(false),
+        };
+        let found = self.with("query the index", |shard| shard.query(request))?;
+        Ok(found.into_iter().map(|point| (point.id, point.score)).collect())
+    }
+
+    fn retrieve(&self, ids: &[PointId], payload: bool) -> Result<Vec<Record>, IndexError> {
+        let (payload, vectors) = (WithPayloadInterface::Bool(payload), WithVector::Bool(true));
+        self.with("read from the index", |shard| shard.retrieve(ids, Some(payload), Some(vectors)))
+    }
+}
+
+/// How near each side of a product comes to its vector of the query.
+fn similarities(vectors: &[QueryVector], record: &Record) -> Vec<Similarity> {
+    let nearest = |vector: &QueryVector| {
+        let sides = to_embeddings(record.vector.as_ref(), vector.target);
+        let cosines = sides.iter().map(|side| vector.embedding.cosine(side)).enumerate();
+        let (picture, cosine) = cosines.max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let picture = (vector.target == Target::Image).then_some(picture);
+        Some(Similarity { target: vector.target, cosine, picture })
+    };
+    vectors.iter().filter_map(nearest).collect()
+}
+
+fn score(vectors: &[QueryVector], similarities: &[Similarity]) -> f32 {
+    let share = |target| vectors.iter().find(|vector| vector.target == target).map_or(0.0, |vector| vector.share);
+    similarities.iter().map(|similarity| share(similarity.target) * similarity.cosine).sum()
+}
