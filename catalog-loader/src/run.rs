@@ -1,0 +1,238 @@
+//! The whole load, from arguments to summary.
+
+use std::{
+    env, fmt, io,
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use vitrine_clip::{ClipEmbedder, ClipOptions, ModelError, Runtime};
+use vitrine_core::{
+    cache::CachedEmbedder,
+    embed::Embedder as _,
+    gate::{self, GateReport},
+    index::{IndexError, ProductIndex as _},
+};
+use vitrine_index::{EdgeIndex, EdgeOptions};
+
+use crate::{
+    cli::Arguments,
+    dead_letters::DeadLetters,
+    feed::Feed,
+    ingest::{Ingest, IngestError, Tally},
+    pictures::Pictures,
+    progress::Progress,
+    survey::{Survey, survey},
+};
+
+/// Texts repeat in a feed (the same title in many sizes), pictures hardly do: 16 MiB hold the texts.
+const CACHE_BYTES_MAX: u64 = 16 << 20;
+/// Rows in work for each core: one is decoded while another is inferred and others wait for the disk.
+const ROWS_PER_CORE: usize = 4;
+
+/// Why no new generation serves. The old one does, as before.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// There is no such feed.
+    #[error("{}: {reason}", path.display())]
+    NoFeed {
+        /// The feed.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The feed cannot be read to its end.
+    #[error("read the feed: {0}")]
+    Unreadable(io::Error),
+    /// The new generation did not pass.
+    #[error("the new generation did not pass the gate: {0}")]
+    Gate(String),
+    /// The model cannot be used.
+    #[error("{0}")]
+    Model(String),
+    /// The index cannot be used.
+    #[error("{0}")]
+    Index(IndexError),
+    /// The dead letters cannot be written.
+    #[error("write the dead letters: {0}")]
+    DeadLetters(io::Error),
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl LoadError {
+    /// For the scheduler, after sysexits.h; the command line's help lists them.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Unreadable(_) | Self::Gate(_) => 65,
+            Self::NoFeed { .. } => 66,
+            Self::Index(IndexError::Locked(_)) => 75,
+            Self::Model(_) | Self::Index(_) | Self::DeadLetters(_) => 69,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<ModelError> for LoadError {
+    fn from(error: ModelError) -> Self {
+        Self::Model(error.to_string())
+    }
+}
+
+impl From<IngestError> for LoadError {
+    fn from(error: IngestError) -> Self {
+        match error {
+            IngestError::Feed(error) => Self::Unreadable(error),
+            IngestError::DeadLetters(error) => Self::DeadLetters(error),
+            IngestError::Index(error) => Self::Index(error),
+            IngestError::Model(error) => Self::Model(error.to_string()),
+        }
+    }
+}
+
+/// What was loaded.
+#[derive(Debug)]
+pub struct Summary {
+    generation: String,
+    survey: Survey,
+    tally: Tally,
+    gate: GateReport,
+    dead_letters: PathBuf,
+    took: Duration,
+}
+
+/// Loads the feed.
+///
+/// # Errors
+/// See [`LoadError`].
+pub fn run(arguments: &Arguments) -> Result<Summary, LoadError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| LoadError::Model(format!("start: {error}")))?;
+    runtime.block_on(async {
+        tokio::select! {
+            outcome = load(arguments) => outcome,
+            () = interrupted() => Err(LoadError::Interrupted),
+        }
+    })
+}
+
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn load(arguments: &Arguments) -> Result<Summary, LoadError> {
+    let started = Instant::now();
+    let no_feed = |reason| LoadError::NoFeed { path: arguments.feed.clone(), reason };
+    let feed = Feed::new(&arguments.feed).map_err(no_feed)?;
+    if let Err(error) = std::fs::File::open(&arguments.feed) {
+        return Err(no_feed(error.to_string()));
+    }
+    let survey = in_background({
+        let feed = feed.clone();
+        move || survey(&feed)
+    });
+    let survey = survey.await.map_err(LoadError::Unreadable)?;
+
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let threads = if arguments.threads == 0 { cores } else { arguments.threads };
+    let embedder = CachedEmbedder::new(load_model(arguments, threads)?, CACHE_BYTES_MAX);
+    let index = EdgeIndex::new(EdgeOptions { root: arguments.index_dir.clone(), threads: 1, queue_size_max: 16 });
+    let index = index.map_err(LoadError::Index)?;
+    let mut builder =
+        index.build(&arguments.catalog, embedder.model(), &survey.schema).await.map_err(LoadError::Index)?;
+
+    let mut dead_letters = DeadLetters::create(&arguments.dead_letters).map_err(LoadError::DeadLetters)?;
+    let mut progress = Progress::start(survey.rows);
+    let ingest = Ingest {
+        embedder: &embedder,
+        pictures: Pictures::new(feed.directory()),
+        schema: &survey.schema,
+        at_once: threads * ROWS_PER_CORE,
+    };
+    let ingested = ingest.run(&feed, builder.as_mut(), &mut dead_letters, &mut progress).await;
+    progress.finish();
+    let dead_letters = dead_letters.close().map_err(LoadError::DeadLetters)?;
+    let (tally, probes) = ingested?;
+    check_tally(&tally, arguments).map_err(LoadError::Gate)?;
+
+    let sealed = builder.seal().await.map_err(LoadError::Index)?;
+    let generation = sealed.generation();
+    let id = generation.info().id.clone();
+    let gate = gate::check(&*generation, &probes).await.map_err(LoadError::Index)?;
+    drop(generation);
+    if gate.found_share() < arguments.found_share_min {
+        let lost: Vec<_> = gate.lost.iter().take(5).map(ToString::to_string).collect();
+        let lost = lost.join(", ");
+        let found = gate.probes - gate.lost.len();
+        let min = arguments.found_share_min;
+        let problem = format!("only {found} of {} products found themselves, less than {min}: {lost}", gate.probes);
+        return Err(LoadError::Gate(problem));
+    }
+    sealed.publish().await.map_err(LoadError::Index)?;
+    Ok(Summary { generation: id, survey, tally, gate, dead_letters, took: started.elapsed() })
+}
+
+fn load_model(arguments: &Arguments, threads: usize) -> Result<ClipEmbedder, LoadError> {
+    let executable = env::current_exe().map_err(|error| LoadError::Model(format!("find this program: {error}")))?;
+    let runtime = Runtime::load(arguments.ort_dylib_path.as_deref(), &executable)?;
+    let options = ClipOptions {
+        precision: arguments.precision,
+        inference_threads: threads,
+        preprocess_threads: threads,
+        batch_size_max: 16,
+        batch_wait_max: Duration::ZERO,
+        // Never full: fewer rows are in work at once.
+        queue_size_max: threads * ROWS_PER_CORE * 2,
+    };
+    Ok(ClipEmbedder::load(&runtime, &arguments.model_dir, options)?)
+}
+
+#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "counts far below 2^53")]
+fn check_tally(tally: &Tally, arguments: &Arguments) -> Result<(), String> {
+    if tally.products == 0 {
+        return Err(format!("no product could be loaded; {} tells why", arguments.dead_letters.display()));
+    }
+    let (failed, max) = (tally.rows_failed as f64 / tally.rows as f64, arguments.failures_share_max);
+    if failed > max {
+        let dead_letters = arguments.dead_letters.display();
+        return Err(format!(
+            "{} of {} rows failed, more than a share of {max}; {dead_letters} tells why",
+            tally.rows_failed, tally.rows
+        ));
+    }
+    Ok(())
+}
+
+async fn in_background<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { generation, survey, tally, gate, dead_letters, took } = self;
+        writeln!(f, "generation {generation} serves, after {took:.1?}")?;
+        writeln!(f, "  rows      {} ({} failed)", tally.rows, tally.rows_failed)?;
+        writeln!(f, "  products  {}", tally.products)?;
+        writeln!(f, "  pictures  {} ({} failed)", tally.pictures, tally.pictures_failed)?;
+        writeln!(f, "  gate      {} of {} products found themselves", gate.probes - gate.lost.len(), gate.probes)?;
+        writeln!(f, "  attributes")?;
+        for (name, spec) in &survey.schema.attributes {
+            let currencies: Vec<_> = spec.currencies.iter().map(ToString::to_string).collect();
+            let kind = format!("{} {}", spec.kind, currencies.join(", "));
+            writeln!(f, "    {name:<24} {kind:<14} in {} rows", survey.filled.get(name).unwrap_or(&0))?;
+        }
+        for (name, reason) in &survey.ignored {
+            writeln!(f, "    {name:<24} left out: {reason}")?;
+        }
+        if tally.rows_failed + tally.pictures_failed > 0 {
+            write!(f, "  what failed is in {}", dead_letters.display())?;
+        } else {
+            write!(f, "  nothing failed")?;
+        }
+        Ok(())
+    }
+}
