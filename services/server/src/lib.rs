@@ -1,0 +1,12 @@
+//! The Vitrine service and its command line: settings, gRPC handlers, health, drain, and a client to try it with.
+
+pub mod cli;
+mod client;
+mod grpc;
+mod model;
+pub mod serve;
+pub mod settings;
+pub mod telemetry;
+
+pub use client::search;
+pub use model::check_model;

@@ -1,0 +1,39 @@
+//! `vitrine`: visual product search.
+
+use std::{env, process::ExitCode};
+
+use clap::Parser as _;
+use vitrine_server::{
+    check_model,
+    cli::{Cli, Command, ModelCommand},
+    search,
+    serve::serve,
+    settings::{EXIT_WRONG_SETTINGS, Settings},
+    telemetry,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let settings = |flags| Settings::load(flags, env::vars());
+    let outcome = match cli.command {
+        Command::Serve(flags) => match settings(&flags) {
+            Ok(settings) => {
+                telemetry::start(settings.log_format());
+                serve(settings)
+            }
+            Err(errors) => {
+                eprintln!("{errors}");
+                return ExitCode::from(EXIT_WRONG_SETTINGS);
+            }
+        },
+        Command::Search(arguments) => search(&arguments),
+        Command::Model(ModelCommand::Check(arguments)) => check_model(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Running the service: model and index up, gRPC, readiness, drain.
+
+use std::{env, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{net::TcpListener, runtime, time};
+use tonic::transport::{Server, server::TcpIncoming};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use vitrine_clip::{ClipEmbedder, Runtime};
+use vitrine_core::{cache::CachedEmbedder, embed::Embedder, limits::MESSAGE_BYTES_MAX, search::Search};
+use vitrine_index::{EdgeIndex, EdgeOptions};
+use vitrine_proto::{
+    FILE_DESCRIPTOR_SET,
+    v1::{
+        catalog_service_server::{CatalogServiceServer, SERVICE_NAME as CATALOG},
+        embedding_service_server::{EmbeddingServiceServer, SERVICE_NAME as EMBEDDING},
+        recommendation_service_server::{RecommendationServiceServer, SERVICE_NAME as RECOMMENDATION},
+    },
+};
+
+use crate::{grpc::Service, settings::Settings};
+
+/// Bytes that a client may send on one stream before the server has read them: a typical photo whole.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Time for the last answers to reach their clients, and for connections to close by themselves.
+const CLOSE_GRACE: Duration = Duration::from_millis(250);
+
+/// Serves until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// When the model cannot be used or the address cannot be listened on.
+pub fn serve(settings: Settings) -> anyhow::Result<()> {
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("start the async runtime")?;
+    runtime.block_on(async {
+        let listener =
+            TcpListener::bind(settings.listen()).await.with_context(|| format!("listen on {}", settings.listen()))?;
+        let (pause, stop) = (settings.drain_pause(), stop_signal()?);
+        run(listener, settings, async move {
+            // Ctrl-C has no load balancer behind it that must notice first.
+            if stop.await == Stop::Terminate { pause } else { Duration::ZERO }
+        })
+        .await
+    })
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Stop {
+    Terminate,
+    Interrupt,
+}
+
+#[cfg(unix)]
+fn stop_signal() -> anyhow::Result<impl Future<Output = Stop>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => Stop::Terminate,
+            _ = interrupt.recv() => Stop::Interrupt,
+        }
+    })
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
+fn stop_signal() -> anyhow::Result<impl Future<Output = Stop>> {
+    Ok(async {
+        // Without a handler for Ctrl-C there is nothing to wait for but the end of the process.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        Stop::Interrupt
+    })
+}
+
+/// Serves on a listener until `stop` is ready, which says how long to go on after readiness is off.
+///
+/// # Errors
+/// When the model cannot be used, or the transport fails.
+pub async fn run(
+    listener: TcpListener,
+    settings: Settings,
+    stop: impl Future<Output = Duration>,
+) -> anyhow::Result<()> {
+    let address = listener.local_addr().context("read the address")?;
+    let (embedder, index) = start_parts(&settings).await?;
+    let search = Search::new(Arc::clone(&embedder), Arc::<EdgeIndex>::clone(&index), settings.search());
+    let search = Arc::new(search);
+    let service = Service::new(search, Arc::clone(&embedder), settings.requests_max(), settings.deadline_max());
+
+    let requests = service.clone();
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let (draining, drain) = tokio::sync::oneshot::channel::<()>();
+    let server = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(4 * STREAM_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .add_service(health_service)
+        .add_service(reflection().build_v1().context("describe the contract")?)
+        .add_service(reflection().build_v1alpha().context("describe the contract")?)
+        .add_service(RecommendationServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(CatalogServiceServer::new(service.clone()))
+        .add_service(EmbeddingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
+            // A dropped sender is the end of this function, which drops the server, too.
+            drop(drain.await);
+        });
+    set_health(&health, true).await;
+    tracing::info!(%address, "serving");
+
+    let watching = watch(&*embedder, &index, &health, settings.index_poll());
+    let mut server = std::pin::pin!(server);
+    let pause = tokio::select! {
+        stopped = &mut server => return stopped.context("serve"),
+        () = watching => return Ok(()),
+        pause = stop => pause,
+    };
+    tracing::info!(pause_ms = pause.as_millis(), "stopping");
+    set_health(&health, false).await;
+    tokio::select! {
+        stopped = &mut server => return stopped.context("serve"),
+        () = time::sleep(pause) => {}
+    }
+    drop(draining);
+    // Clients may keep idle connections open for as long as they like; only requests are waited for.
+    let idle = async {
+        requests.drained().await;
+        time::sleep(CLOSE_GRACE).await;
+    };
+    tokio::select! {
+        stopped = &mut server => stopped.context("drain")?,
+        () = idle => {}
+        () = time::sleep(settings.drain_max()) => {
+            tracing::warn!("requests were still running when the drain's time was over");
+        }
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Loads the model and opens what the index holds, side by side.
+async fn start_parts(settings: &Settings) -> anyhow::Result<(Arc<dyn Embedder>, Arc<EdgeIndex>)> {
+    let (library, model_dir, clip) =
+        (settings.ort_dylib_path().map(Into::into), settings.model_dir().to_owned(), settings.clip());
+    let model = tokio::task::spawn_blocking(move || -> anyhow::Result<ClipEmbedder> {
+        let library: Option<std::path::PathBuf> = library;
+        let executable = env::current_exe().context("find this program")?;
+        let runtime = Runtime::load(library.as_deref(), &executable)?;
+        ClipEmbedder::load(&runtime, &model_dir, clip).context("load the model")
+    });
+    let index = Arc::new(EdgeIndex::new(EdgeOptions {
+        root: settings.index_dir().to_owned(),
+        threads: settings.index_threads(),
+        queue_size_max: settings.queue_size_max(),
+    })?);
+    if let Err(error) = index.refresh().await {
+        tracing::error!(%error, "a catalogue could not be opened; trying again");
+    }
+    if index.serving().is_empty() {
+        tracing::warn!(index_dir = %settings.index_dir().display(), "no catalogue there yet; run catalog-loader");
+    }
+    let model = model.await.context("load the model")??;
+    tracing::info!(fingerprint = model.model().fingerprint, dimensions = model.model().dimensions, "model loaded");
+    for (catalog, generation) in index.serving() {
+        if generation.info().model != *model.model() {
+            tracing::error!(%catalog, "was made with another model and is refused; load it again");
+        }
+    }
+    let embedder = CachedEmbedder::new(model, settings.embedding_cache_bytes_max());
+    Ok((Arc::new(embedder), index))
+}
+
+/// Opens newly published generations, and says NOT_SERVING when the model's threads are dead.
+async fn watch(embedder: &dyn Embedder, index: &EdgeIndex, health: &HealthReporter, every: Duration) {
+    let mut ticks = time::interval(every);
+    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        ticks.tick().await;
+        match index.refresh().await {
+            Ok(()) => failing = false,
+            Err(error) if !failing => {
+                failing = true;
+                tracing::error!(%error, "a catalogue could not be opened; trying again");
+            }
+            Err(_) => {}
+        }
+        if !embedder.is_alive() {
+            tracing::error!("a thread of the model has died; not serving any more");
+            set_health(health, false).await;
+        }
+    }
+}
+
+/// Sets the status of the whole server, which is "", and of each service.
+async fn set_health(health: &HealthReporter, serving: bool) {
+    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in ["", RECOMMENDATION, CATALOG, EMBEDDING] {
+        health.set_service_status(service, status).await;
+    }
+}

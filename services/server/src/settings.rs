@@ -1,0 +1,478 @@
+//! What `vitrine serve` can be told: by flags, else `VITRINE_…` variables, else a file, else the defaults below.
+//!
+//! One word everywhere: `batch_size_max` in the file is `VITRINE_BATCH_SIZE_MAX` and `--batch-size-max`. Every error
+//! is reported, then the process exits with [`EXIT_WRONG_SETTINGS`].
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use clap::Args;
+use figment::{
+    Figment,
+    providers::{Format as _, Serialized, Toml},
+    value::{Dict, Map, Value},
+};
+use serde::Serialize;
+use vitrine_clip::{ClipOptions, Precision};
+use vitrine_core::search::SearchConfig;
+
+use crate::telemetry::LogFormat;
+
+/// `EX_USAGE` of sysexits.h.
+pub const EXIT_WRONG_SETTINGS: u8 = 64;
+
+const ENV_PREFIX: &str = "VITRINE_";
+/// Variables with the prefix that belong to the other commands.
+const OTHER_VARIABLES: [&str; 2] = ["catalog", "server"];
+
+/// Settings as flags, not checked yet.
+#[derive(Debug, Default, Args, Serialize)]
+pub struct Flags {
+    /// File of settings, in TOML. [env: VITRINE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Address to listen on. [default: 127.0.0.1:50051]
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// Directory of the index. [default: data/index]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index_dir: Option<String>,
+    /// Threads that search the index; 0 is one for each core. [default: 0]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index_threads: Option<String>,
+    /// How often to look for a newly published generation, in ms. [default: 1000]
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index_poll_ms: Option<String>,
+    /// Folder of the model, in the Hugging Face ONNX layout. [default: models/mini]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_dir: Option<String>,
+    /// Which weight files: auto, fp32, fp16 or int8. [default: auto]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
+    /// ONNX Runtime's shared library. [env: ORT_DYLIB_PATH, too] [default: onnxruntime/ beside the program]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ort_dylib_path: Option<String>,
+    /// Threads of each tower's inference; 0 is one for each core. [default: 0]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inference_threads: Option<String>,
+    /// Threads that decode photos; 0 is one for each core. [default: 0]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preprocess_threads: Option<String>,
+    /// Most inputs in one inference. [default: 16]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_size_max: Option<String>,
+    /// Longest wait of a batch's first input for company, in ms; 0 never waits. [default: 0]
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_wait_ms_max: Option<String>,
+    /// Most entries in each queue. [default: 256]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_size_max: Option<String>,
+    /// Most requests in work at once. [default: 512]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_max: Option<String>,
+    /// Longest time for a request, in ms, whatever deadline it brings. [default: 10000]
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_ms_max: Option<String>,
+    /// Size of the cache of embeddings, in bytes. [default: 67108864]
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_cache_bytes_max: Option<String>,
+    /// Size of the cache of answers, in bytes. [default: 33554432]
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_cache_bytes_max: Option<String>,
+    /// How long an answer is remembered, in ms. [default: 30000]
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_cache_ttl_ms: Option<String>,
+    /// How much titles count against pictures in a search by words, 0 to 1. [default: 0.5]
+    #[arg(long, value_name = "SHARE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_share: Option<String>,
+    /// Pause between SIGTERM and refusing connections, in ms, for load balancers to notice. [default: 0]
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_pause_ms: Option<String>,
+    /// Longest wait for running requests after that, in ms. [default: 20000]
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_ms_max: Option<String>,
+    /// What log lines look like: text or json. [default: text]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<String>,
+}
+
+/// Checked settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    listen: SocketAddr,
+    index_dir: PathBuf,
+    index_threads: usize,
+    index_poll: Duration,
+    model_dir: PathBuf,
+    ort_dylib_path: Option<PathBuf>,
+    clip: ClipOptions,
+    queue_size_max: usize,
+    requests_max: usize,
+    deadline_max: Duration,
+    embedding_cache_bytes_max: u64,
+    search: SearchConfig,
+    drain_pause: Duration,
+    drain_max: Duration,
+    log_format: LogFormat,
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Debug)]
+pub struct SettingsErrors(Vec<String>);
+
+impl std::error::Error for SettingsErrors {}
+
+impl fmt::Display for SettingsErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} wrong in the settings:",
+            if self.0.len() == 1 { "1 thing is".to_owned() } else { format!("{} things are", self.0.len()) }
+        )?;
+        self.0.iter().try_for_each(|error| write!(f, "\n  {error}"))
+    }
+}
+
+impl Settings {
+    /// Reads all layers and checks them.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first: unknown names, values of the wrong kind or out of range, each with
+    /// where it came from.
+    pub fn load(flags: &Flags, env: impl Iterator<Item = (String, String)>) -> Result<Self, SettingsErrors> {
+        let (mut variables, mut config, mut library) = (Dict::new(), flags.config.clone(), None);
+        for (name, value) in env {
+            match name.strip_prefix(ENV_PREFIX).map(str::to_ascii_lowercase) {
+                Some(name) if name == "config" => config = config.or(Some(value.into())),
+                Some(name) if OTHER_VARIABLES.contains(&name.as_str()) || is_service_link(&name) => {}
+                Some(name) => drop(variables.insert(name, Value::from(value))),
+                None if name == "ORT_DYLIB_PATH" => library = Some(Value::from(value)),
+                None => {}
+            }
+        }
+        if let Some(library) = library {
+            variables.entry("ort_dylib_path".to_owned()).or_insert(library);
+        }
+        let mut layers = Figment::new();
+        if let Some(file) = &config {
+            layers = layers.merge(Toml::file_exact(file));
+        }
+        let layers = layers.merge(Layer { name: "the environment", values: variables });
+        Reader::new(layers.merge(Serialized::defaults(flags))).read()
+    }
+
+    /// What log lines look like.
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format
+    }
+
+    /// The address to listen on.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// The directory of the index.
+    pub fn index_dir(&self) -> &Path {
+        &self.index_dir
+    }
+
+    /// Threads that search the index.
+    pub fn index_threads(&self) -> usize {
+        self.index_threads
+    }
+
+    /// How often to look for a newly published generation.
+    pub fn index_poll(&self) -> Duration {
+        self.index_poll
+    }
+
+    /// The folder of the model.
+    pub fn model_dir(&self) -> &Path {
+        &self.model_dir
+    }
+
+    /// ONNX Runtime's shared library, if it was named.
+    pub fn ort_dylib_path(&self) -> Option<&Path> {
+        self.ort_dylib_path.as_deref()
+    }
+
+    /// How the model is run.
+    pub fn clip(&self) -> ClipOptions {
+        self.clip
+    }
+
+    /// Most entries in each queue.
+    pub fn queue_size_max(&self) -> usize {
+        self.queue_size_max
+    }
+
+    /// Most requests in work at once.
+    pub fn requests_max(&self) -> usize {
+        self.requests_max
+    }
+
+    /// Longest time for a request.
+    pub fn deadline_max(&self) -> Duration {
+        self.deadline_max
+    }
+
+    /// Size of the cache of embeddings, in bytes.
+    pub fn embedding_cache_bytes_max(&self) -> u64 {
+        self.embedding_cache_bytes_max
+    }
+
+    /// How searches are done.
+    pub fn search(&self) -> SearchConfig {
+        self.search
+    }
+
+    /// Pause between SIGTERM and refusing connections.
+    pub fn drain_pause(&self) -> Duration {
+        self.drain_pause
+    }
+
+    /// Longest wait for running requests after that.
+    pub fn drain_max(&self) -> Duration {
+        self.drain_max
+    }
+}
+
+/// Whether Kubernetes made the variable, as it does in every pod for a Service that is called `vitrine`.
+///
+/// Source: Kubernetes documentation, "Discovering services", environment variables.
+fn is_service_link(name: &str) -> bool {
+    name.starts_with("service_host") || name.starts_with("service_port") || name == "port" || name.starts_with("port_")
+}
+
+/// Values of one source, by setting.
+struct Layer {
+    name: &'static str,
+    values: Dict,
+}
+
+impl figment::Provider for Layer {
+    fn metadata(&self) -> figment::Metadata {
+        figment::Metadata::named(self.name)
+    }
+
+    fn data(&self) -> figment::Result<Map<figment::Profile, Dict>> {
+        Ok(Map::from([(figment::Profile::Default, self.values.clone())]))
+    }
+}
+
+/// Takes settings one by one and collects what is wrong with them.
+struct Reader {
+    layers: Figment,
+    known: BTreeSet<&'static str>,
+    errors: Vec<String>,
+}
+
+impl Reader {
+    fn new(layers: Figment) -> Self {
+        Self { layers, known: BTreeSet::new(), errors: Vec::new() }
+    }
+
+    fn read(mut self) -> Result<Settings, SettingsErrors> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let all_cores = |threads: usize| if threads == 0 { cores } else { threads };
+        let queue_size_max = self.number("queue_size_max", 256, 1..=65_536);
+        let settings = Settings {
+            // Loopback: a service without authentication is not to be offered to a network by default.
+            listen: self.parse("listen", "127.0.0.1:50051"),
+            index_dir: self.parse("index_dir", "data/index"),
+            index_threads: all_cores(self.number("index_threads", 0, 0..=1024)),
+            index_poll: self.millis("index_poll_ms", 1000, 10..=3_600_000),
+            model_dir: self.parse("model_dir", "models/mini"),
+            ort_dylib_path: Some(self.parse("ort_dylib_path", ""))
+                .filter(|path: &PathBuf| !path.as_os_str().is_empty()),
+            clip: ClipOptions {
+                precision: self.parse::<Precision>("precision", "auto"),
+                inference_threads: all_cores(self.number("inference_threads", 0, 0..=1024)),
+                preprocess_threads: all_cores(self.number("preprocess_threads", 0, 0..=1024)),
+                // 16: on a CPU larger batches gain nothing and keep the next caller waiting longer.
+                batch_size_max: self.number("batch_size_max", 16, 1..=1024),
+                // 0: on a CPU n inputs take n times as long as one, so waiting for company saves nothing; batches
+                // form by themselves while the session is busy.
+                batch_wait_max: self.millis("batch_wait_ms_max", 0, 0..=1000),
+                queue_size_max,
+            },
+            queue_size_max,
+            requests_max: self.number("requests_max", 512, 1..=65_536),
+            deadline_max: self.millis("deadline_ms_max", 10_000, 1..=600_000),
+            // 64 MiB: about twenty thousand vectors of 768 dimensions.
+            embedding_cache_bytes_max: self.number("embedding_cache_bytes_max", 64 << 20, 0..=1 << 40),
+            search: SearchConfig {
+                text_share: self.share("text_share", 0.5),
+                response_cache_bytes_max: self.number("response_cache_bytes_max", 32 << 20, 0..=1 << 40),
+                // 30 s: people page back and forth within it, and stock is not yet stale after it.
+                response_cache_ttl: self.millis("response_cache_ttl_ms", 30_000, 0..=86_400_000),
+            },
+            // 0: outside a cluster nobody watches the health service. In Kubernetes: longer than its endpoints take.
+            drain_pause: self.millis("drain_pause_ms", 0, 0..=600_000),
+            // 20 s: with a pause of 5 s it is over before Kubernetes kills, 30 s after SIGTERM.
+            drain_max: self.millis("drain_ms_max", 20_000, 0..=600_000),
+            log_format: self.parse_or("log_format", LogFormat::Text),
+        };
+        self.refuse_unknown();
+        if self.errors.is_empty() { Ok(settings) } else { Err(SettingsErrors(self.errors)) }
+    }
+
+    /// The setting as it was written, if it was.
+    fn written(&mut self, name: &'static str) -> Option<String> {
+        self.known.insert(name);
+        // A file that cannot be read fails every look-up; that is reported once, with the unknown names.
+        let value = self.layers.find_value(name).ok()?;
+        if let Value::String(_, text) = value {
+            return Some(text);
+        }
+        // Scalars are written in JSON as in TOML; what is not a scalar fails to parse and is shown so.
+        serde_json::to_string(&value).ok()
+    }
+
+    fn wrong(&mut self, name: &str, written: &str, problem: impl fmt::Display) {
+        let source = self.layers.find_metadata(name).map_or("the defaults", |metadata| match metadata.name.as_ref() {
+            "the environment" => "the environment",
+            "TOML file" => "the file",
+            _ => "the command line",
+        });
+        self.errors.push(format!("`{name}` is `{written}` in {source}: {problem}"));
+    }
+
+    fn parse_or<T>(&mut self, name: &'static str, default: T) -> T
+    where
+        T: FromStr<Err: fmt::Display>,
+    {
+        let Some(written) = self.written(name) else { return default };
+        written.parse().unwrap_or_else(|problem| {
+            self.wrong(name, &written, problem);
+            default
+        })
+    }
+
+    /// `default` is written as a person would, and is of the right kind.
+    fn parse<T>(&mut self, name: &'static str, default: &str) -> T
+    where
+        T: FromStr<Err: fmt::Display>,
+    {
+        match default.parse() {
+            Ok(default) => self.parse_or(name, default),
+            Err(error) => unreachable!("default of {name}: {error}"),
+        }
+    }
+
+    fn number<T>(&mut self, name: &'static str, default: T, range: RangeInclusive<T>) -> T
+    where
+        T: FromStr<Err: fmt::Display> + PartialOrd + fmt::Display,
+    {
+        let Some(written) = self.written(name) else { return default };
+        match written.parse() {
+            Ok(number) if range.contains(&number) => number,
+            Ok(_) | Err(_) => {
+                self.wrong(name, &written, format_args!("not a number from {} to {}", range.start(), range.end()));
+                default
+            }
+        }
+    }
+
+    fn millis(&mut self, name: &'static str, default: u64, range: RangeInclusive<u64>) -> Duration {
+        Duration::from_millis(self.number(name, default, range))
+    }
+
+    fn share(&mut self, name: &'static str, default: f32) -> f32 {
+        self.number(name, default, 0.0..=1.0)
+    }
+
+    fn refuse_unknown(&mut self) {
+        match self.layers.extract::<Dict>() {
+            Ok(values) => {
+                for name in values.keys().filter(|name| !self.known.contains(name.as_str())) {
+                    self.errors.push(format!("`{name}` is not a setting; see `vitrine serve --help`"));
+                }
+            }
+            Err(errors) => self.errors.extend(errors.into_iter().map(|error| error.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(file: &str, env: &[(&str, &str)], flags: &Flags) -> Result<Settings, SettingsErrors> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vitrine.toml");
+        std::fs::write(&path, file).unwrap();
+        let mut env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        env.push(("VITRINE_CONFIG".to_owned(), path.display().to_string()));
+        Settings::load(flags, env.into_iter())
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_over_the_file_over_defaults() {
+        let flags = Flags { batch_size_max: Some("3".to_owned()), ..Flags::default() };
+        let file = "batch_size_max = 1\nqueue_size_max = 10\nlisten = \"127.0.0.1:1\"\n";
+        let env = [
+            ("VITRINE_BATCH_SIZE_MAX", "2"),
+            ("VITRINE_QUEUE_SIZE_MAX", "20"),
+            ("VITRINE_CATALOG", "the loader's"),
+            ("VITRINE_PORT_50051_TCP", "tcp://a service link of Kubernetes"),
+        ];
+        let settings = load(file, &env, &flags).unwrap();
+        assert_eq!((settings.clip().batch_size_max, settings.queue_size_max()), (3, 20));
+        assert_eq!(settings.listen().port(), 1);
+        assert_eq!(settings.model_dir(), Path::new("models/mini"));
+    }
+
+    #[test]
+    fn every_error_is_reported_with_its_source() {
+        let flags = Flags { text_share: Some("NaN".to_owned()), ..Flags::default() };
+        let file = "batch_sise_max = 1\nlisten = 5\n";
+        let errors = load(file, &[("VITRINE_QUEUE_SIZE_MAX", "0"), ("VITRINE_PRECISION", "fp8")], &flags).unwrap_err();
+        insta::assert_snapshot!(errors, @r"
+        5 things are wrong in the settings:
+          `queue_size_max` is `0` in the environment: not a number from 1 to 65536
+          `listen` is `5` in the file: invalid socket address syntax
+          `precision` is `fp8` in the environment: is `fp8`, not auto, fp32, fp16 or int8
+          `text_share` is `NaN` in the command line: not a number from 0 to 1
+          `batch_sise_max` is not a setting; see `vitrine serve --help`
+        ");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_said_once() {
+        let flags = Flags { config: Some("/nowhere/vitrine.toml".into()), ..Flags::default() };
+        let errors = Settings::load(&flags, std::iter::empty()).unwrap_err();
+        assert_eq!(errors.0.len(), 1, "{errors}");
+        assert!(errors.to_string().contains("/nowhere/vitrine.toml"), "{errors}");
+    }
+}
