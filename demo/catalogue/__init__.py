@@ -1,0 +1,1 @@
+"""Draws the demo catalogue: shapes, scenes and the product feed."""
