@@ -1,0 +1,142 @@
+//! What the end-to-end tests share: where things are, and a server to talk to.
+
+#![expect(clippy::panic, clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that panics has failed")]
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use vitrine_clip::Runtime;
+
+/// Longest wait for a server to come up; far beyond what it needs, for machines that do other things besides.
+const START_MAX: Duration = Duration::from_mins(1);
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The bundled model.
+pub fn mini() -> PathBuf {
+    repository().join("models/mini")
+}
+
+/// ONNX Runtime, as the programs find it.
+pub fn runtime() -> Runtime {
+    let configured = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
+    Runtime::load(configured.as_deref(), &env::current_exe().unwrap()).unwrap()
+}
+
+/// A folder beside the repository that only developers have. Says that the test is skipped where it is not.
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let folder = repository().join("../shared").join(path);
+    if folder.exists() {
+        return folder.canonicalize().ok();
+    }
+    eprintln!("skipped: there is no ../shared/{path} beside this repository");
+    None
+}
+
+/// A program of this workspace, built beside the tests.
+pub fn program(name: &str) -> Command {
+    let tests = env::current_exe().unwrap();
+    let path = tests.ancestors().nth(2).unwrap().join(name);
+    assert!(path.is_file(), "{} is missing: run `cargo build --workspace --all-targets` first", path.display());
+    let mut command = Command::new(path);
+    command.current_dir(repository()).stdin(Stdio::null());
+    command
+}
+
+/// Runs the loader to its end.
+pub fn load(feed: &Path, index_dir: &Path, arguments: &[&str]) -> Output {
+    loader(feed, index_dir, arguments).output().unwrap()
+}
+
+/// The loader, not started yet. Its dead letters go beside the index.
+pub fn loader(feed: &Path, index_dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = program("catalog-loader");
+    command.arg(feed).arg("--index-dir").arg(index_dir);
+    command.arg("--dead-letters").arg(index_dir.join("dead-letters.jsonl")).args(arguments);
+    command
+}
+
+/// Loads a feed that must load.
+pub fn load_well(feed: &Path, index_dir: &Path, arguments: &[&str]) -> String {
+    let output = load(feed, index_dir, arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A running `vitrine serve`, killed when dropped.
+pub struct Server {
+    process: Child,
+    endpoint: Endpoint,
+    /// How long it took from start to SERVING.
+    pub ready_after: Duration,
+}
+
+impl Server {
+    /// Starts a server on a free port and waits until it serves.
+    pub async fn start(index_dir: &Path, arguments: &[&str]) -> Self {
+        // The port is free when it is asked for; another process taking it meanwhile fails the test, and no more.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let started = Instant::now();
+        let mut command = program("vitrine");
+        command.args(["serve", "--listen", &address, "--index-poll-ms", "50", "--index-dir"]).arg(index_dir);
+        let process = command.args(arguments).spawn().unwrap();
+        let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+        let mut server = Self { process, endpoint, ready_after: Duration::ZERO };
+        while !server.is_serving().await {
+            assert!(started.elapsed() < START_MAX, "the server does not come up");
+            if let Some(status) = server.process.try_wait().unwrap() {
+                panic!("the server ended: {status}");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        server.ready_after = started.elapsed();
+        server
+    }
+
+    /// Its address, for the command line.
+    pub fn address(&self) -> String {
+        self.endpoint.uri().to_string()
+    }
+
+    /// A connection to it.
+    pub async fn channel(&self) -> Channel {
+        self.endpoint.connect().await.unwrap()
+    }
+
+    /// Whether its health service says SERVING.
+    pub async fn is_serving(&self) -> bool {
+        let Ok(channel) = self.endpoint.connect().await else { return false };
+        let health = HealthClient::new(channel).check(HealthCheckRequest::default()).await;
+        health.is_ok_and(|health| health.into_inner().status() == ServingStatus::Serving)
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Child {
+        &mut self.process
+    }
+
+    /// Sends SIGTERM and waits for the end. Out: whether it ended well.
+    pub fn terminate(&mut self) -> bool {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.process.wait().unwrap().success()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to do.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}

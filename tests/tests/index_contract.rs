@@ -1,0 +1,287 @@
+//! What every `ProductIndex` does: one suite, run against each of them.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use proptest::{prelude::*, test_runner::TestRunner};
+use vitrine_core::{
+    embed::{Embedding, ModelInfo},
+    fakes::{MemoryIndex, matches},
+    filter::{Filter, FilterValue, ResolvedFilter},
+    index::{Generation, IndexError, IndexQuery, IndexedProduct, ProductIndex, QueryVector, Target},
+    product::{AttributeSpec, AttributeType, AttributeValue, CatalogName, Product, ProductId, Schema},
+};
+use vitrine_index::{EdgeIndex, EdgeOptions};
+
+const DIMENSIONS: usize = 8;
+
+fn model() -> ModelInfo {
+    ModelInfo { fingerprint: "test".to_owned(), dimensions: DIMENSIONS }
+}
+
+fn edge(root: &Path) -> EdgeIndex {
+    EdgeIndex::new(EdgeOptions { root: root.to_owned(), threads: 2, queue_size_max: 64 }).unwrap()
+}
+
+fn schema() -> Schema {
+    let spec = |kind, currencies: &[&str]| AttributeSpec {
+        kind,
+        currencies: currencies.iter().map(|code| code.parse().unwrap()).collect(),
+    };
+    let attributes = [
+        ("brand", spec(AttributeType::Keyword, &[])),
+        ("tags", spec(AttributeType::Keyword, &[])),
+        ("product_type", spec(AttributeType::Path, &[])),
+        ("stock", spec(AttributeType::Integer, &[])),
+        ("weight", spec(AttributeType::Decimal, &[])),
+        ("vegan", spec(AttributeType::Bool, &[])),
+        ("price", spec(AttributeType::Money, &["EUR", "USD"])),
+        ("story", spec(AttributeType::Prose, &[])),
+    ];
+    Schema { attributes: attributes.map(|(name, spec)| (name.to_owned(), spec)).into() }
+}
+
+/// Numbers that look random and are the same at every run.
+fn vector(seed: usize) -> Embedding {
+    let hash = blake3::hash(&seed.to_le_bytes());
+    let values = hash.as_bytes().iter().take(DIMENSIONS).map(|byte| f32::from(*byte) - 127.5);
+    Embedding::normalized(values.collect()).unwrap()
+}
+
+fn id(number: usize) -> ProductId {
+    ProductId::new(format!("p{number}"), "id").unwrap()
+}
+
+/// A product whose attributes follow from its number; one in seven has none of them.
+fn product(number: usize) -> IndexedProduct {
+    let text = |text: &str| AttributeValue::Keyword(text.to_owned());
+    let pictures = 1 + number % 3;
+    let whole = i64::try_from(number).unwrap();
+    let mut attributes = vec![
+        ("brand", text(["Daybird", "Loft & Co", "naïve", "O'Neil \"x\""][number % 4])),
+        ("tags", AttributeValue::Keywords(vec![format!("t{}", number % 5), format!("t{}", number % 3)])),
+        (
+            "product_type",
+            AttributeValue::Path(["Home", "Home > Sofas", "Homeware > Mugs"][number % 3].parse().unwrap()),
+        ),
+        ("stock", AttributeValue::Integer(whole % 11 - 3)),
+        ("weight", AttributeValue::Decimal(f64::from(i32::try_from(number % 13).unwrap()) / 4.0)),
+        ("vegan", AttributeValue::Bool(number.is_multiple_of(2))),
+        ("price", AttributeValue::Money(format!("{}.99 {}", number % 17, ["EUR", "USD"][number % 2]).parse().unwrap())),
+        ("story", AttributeValue::Prose("long".to_owned())),
+    ];
+    if number % 7 == 3 {
+        attributes.clear();
+    }
+    let product = Product {
+        id: id(number),
+        title: format!("product {number}"),
+        description: String::new(),
+        link: String::new(),
+        image_links: (0..pictures).map(|picture| format!("{number}-{picture}.jpg")).collect(),
+        attributes: attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    };
+    let image_embeddings = (0..pictures).map(|picture| vector(1000 * number + picture)).collect();
+    IndexedProduct { product, image_embeddings, text_embedding: vector(1_000_000 + number) }
+}
+
+async fn load(index: &dyn ProductIndex, numbers: impl Iterator<Item = usize>) {
+    let mut builder = index.build(&CatalogName::default(), &model(), &schema()).await.unwrap();
+    builder.add(numbers.map(product).collect()).await.unwrap();
+    builder.seal().await.unwrap().publish().await.unwrap();
+}
+
+fn query(target: Target, embedding: Embedding) -> IndexQuery {
+    IndexQuery {
+        vectors: vec![QueryVector { target, embedding, share: 1.0 }],
+        filter: None,
+        exclude: Vec::new(),
+        offset: 0,
+        limit: 1000,
+        score_min: None,
+    }
+}
+
+async fn found(generation: &dyn Generation, query: IndexQuery) -> Vec<String> {
+    generation.search(query).await.unwrap().into_iter().map(|hit| hit.product.id.to_string()).collect()
+}
+
+/// The suite, for an empty index.
+async fn suite(index: &dyn ProductIndex) {
+    let catalog = CatalogName::default();
+    assert!(matches!(index.current(&catalog).await.err(), Some(IndexError::UnknownCatalog(_))));
+    load(index, 0..100).await;
+    let generation = index.current(&catalog).await.unwrap();
+    assert_eq!((generation.info().products, &generation.info().model), (100, &model()));
+    assert_eq!(generation.info().schema, schema());
+
+    // A product is read back as it was, with its vectors.
+    let read = generation.get(&id(4)).await.unwrap().unwrap();
+    assert_eq!(read.product, product(4).product);
+    assert!(read.image_embeddings.iter().zip(&product(4).image_embeddings).all(|(a, b)| a.cosine(b) > 0.9999));
+    assert_eq!(read.image_embeddings.len(), 2);
+    assert!(generation.get(&id(777)).await.unwrap().is_none());
+
+    // The best of several pictures counts, and is named.
+    let hits = generation.search(query(Target::Image, vector(8002))).await.unwrap();
+    assert_eq!(hits[0].product.id, id(8));
+    assert!(hits[0].score > 0.9999 && hits[0].similarities[0].picture == Some(2));
+    assert!(hits.windows(2).all(|pair| pair[0].score >= pair[1].score));
+    assert_eq!(hits.len(), 100);
+
+    // Texts have vectors of their own; two vectors' similarities add up by share.
+    assert_eq!(found(&*generation, query(Target::Text, vector(1_000_009))).await[0], "p9");
+    let mut both = query(Target::Image, vector(8002));
+    both.vectors[0].share = 0.4;
+    both.vectors.push(QueryVector { target: Target::Text, embedding: vector(1_000_009), share: 0.6 });
+    let hits = generation.search(both).await.unwrap();
+    for hit in &hits {
+        let [image, text] = hit.similarities.as_slice() else { panic!("{hit:?}") };
+        assert!((hit.score - 0.4 * image.cosine - 0.6 * text.cosine).abs() < 1e-5);
+    }
+    assert_eq!(hits.len(), 100);
+
+    // Pages join without gaps; excluded products and low scores are left out.
+    let all = found(&*generation, query(Target::Image, vector(1))).await;
+    let mut paged = Vec::new();
+    for offset in (0..100).step_by(30) {
+        let page = IndexQuery { offset, limit: 30, ..query(Target::Image, vector(1)) };
+        paged.extend(found(&*generation, page).await);
+    }
+    assert_eq!(all, paged);
+    let excluding = IndexQuery { exclude: vec![id(8), id(9)], ..query(Target::Image, vector(8002)) };
+    let rest = found(&*generation, excluding).await;
+    assert!(rest.len() == 98 && !rest.contains(&"p8".to_owned()));
+    let near = IndexQuery { score_min: Some(0.5), ..query(Target::Image, vector(8002)) };
+    assert!(generation.search(near).await.unwrap().iter().all(|hit| hit.score >= 0.5));
+
+    // What is published replaces what was; who holds the old generation goes on with it. A product that is added
+    // twice is there once.
+    load(index, (50..60).chain(50..55)).await;
+    assert_eq!(found(&*generation, query(Target::Image, vector(1))).await.len(), 100);
+}
+
+#[tokio::test]
+async fn memory_index_keeps_the_contract() {
+    suite(&MemoryIndex::default()).await;
+}
+
+#[tokio::test]
+async fn edge_index_keeps_the_contract() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = edge(dir.path());
+    suite(&index).await;
+    index.refresh().await.unwrap();
+    let now = index.current(&CatalogName::default()).await.unwrap();
+    assert_eq!(now.info().products, 10);
+}
+
+fn value() -> impl Strategy<Value = FilterValue> {
+    let text = prop::sample::select(vec!["Daybird", "naïve", "O'Neil \"x\"", "daybird", "t1", "Home", "Home > Sofas"]);
+    let money = (0_i64..18, prop::sample::select(vec!["EUR", "USD"])).prop_map(|(units, code)| FilterValue::Money {
+        amount_micros: units * 1_000_000 - 10_000,
+        currency: code.parse().ok(),
+    });
+    prop_oneof![
+        text.prop_map(|text| FilterValue::Text(text.to_owned())),
+        (-4_i64..18).prop_map(FilterValue::Integer),
+        (0_i32..12).prop_map(|quarters| FilterValue::Decimal(f64::from(quarters) / 4.0)),
+        any::<bool>().prop_map(FilterValue::Bool),
+        money,
+    ]
+}
+
+fn filter() -> impl Strategy<Value = Filter> {
+    use std::ops::Bound;
+    let names = ["brand", "tags", "product_type", "stock", "weight", "vegan", "price"];
+    let attribute = || prop::sample::select(names.to_vec()).prop_map(str::to_owned);
+    let bound =
+        || prop_oneof![Just(Bound::Unbounded), value().prop_map(Bound::Included), value().prop_map(Bound::Excluded)];
+    let leaf = prop_oneof![
+        (attribute(), prop::collection::vec(value(), 1..4))
+            .prop_map(|(attribute, values)| Filter::In { attribute, values }),
+        (attribute(), bound(), bound()).prop_map(|(attribute, lower, upper)| Filter::Range { attribute, lower, upper }),
+        prop::sample::select(vec!["Home", "Home > Sofas", "Ho"])
+            .prop_map(|path| Filter::Prefix { attribute: "product_type".to_owned(), path: path.parse().unwrap() }),
+        attribute().prop_map(|attribute| Filter::Exists { attribute }),
+    ];
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Filter::All),
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Filter::Any),
+            inner.prop_map(|inner| Filter::Not(Box::new(inner))),
+        ]
+    })
+}
+
+/// Filters that fit the schema; the others are refused before they reach an index.
+fn resolved() -> impl Strategy<Value = ResolvedFilter> {
+    filter().prop_filter_map("refused", |filter| filter.resolve(&schema()).ok())
+}
+
+#[test]
+fn every_filter_leaves_exactly_what_it_says() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let index = edge(dir.path());
+    runtime.block_on(load(&index, 0..120));
+    let generation: Arc<dyn Generation> = runtime.block_on(index.current(&CatalogName::default())).unwrap();
+    let products: Vec<_> = (0..120).map(product).collect();
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) };
+    let outcome = TestRunner::new(config).run(&resolved(), |filter| {
+        let expected: BTreeSet<_> = products
+            .iter()
+            .filter(|indexed| matches(&filter, &indexed.product))
+            .map(|indexed| indexed.product.id.to_string())
+            .collect();
+        let query = IndexQuery { filter: Some(filter), ..query(Target::Image, vector(1)) };
+        let found: BTreeSet<_> = runtime.block_on(found(&*generation, query)).into_iter().collect();
+        prop_assert_eq!(found, expected);
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[tokio::test]
+async fn one_loader_at_a_time_and_what_it_drops_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = edge(dir.path());
+    load(&index, 0..5).await;
+    let catalog = CatalogName::default();
+    let first = index.build(&catalog, &model(), &schema()).await.unwrap();
+    let second = edge(dir.path()).build(&catalog, &model(), &schema()).await.err();
+    assert!(matches!(second, Some(IndexError::Locked(_))), "{second:?}");
+    drop(first);
+    let mut third = index.build(&catalog, &model(), &schema()).await.unwrap();
+    third.add(vec![product(1)]).await.unwrap();
+    drop(third.seal().await.unwrap());
+    let generations = std::fs::read_dir(dir.path().join("default/generations")).unwrap().count();
+    assert_eq!(generations, 1);
+    assert_eq!(index.current(&catalog).await.unwrap().info().products, 5);
+}
+
+#[tokio::test]
+async fn two_generations_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    for count in 1..5 {
+        load(&edge(dir.path()), 0..count).await;
+    }
+    let generations = std::fs::read_dir(dir.path().join("default/generations")).unwrap().count();
+    assert_eq!(generations, 2);
+    assert_eq!(edge(dir.path()).current(&CatalogName::default()).await.unwrap().info().products, 4);
+}
+
+#[tokio::test]
+async fn what_killed_loaders_left_is_removed_and_never_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    load(&edge(dir.path()), 0..3).await;
+    let generations = dir.path().join("default/generations");
+    for leftover in ["20990101T000000000Z.partial", "20990101T000000000Z"] {
+        std::fs::create_dir_all(generations.join(leftover).join("shard")).unwrap();
+    }
+    assert_eq!(edge(dir.path()).current(&CatalogName::default()).await.unwrap().info().products, 3);
+    load(&edge(dir.path()), 0..4).await;
+    assert_eq!(std::fs::read_dir(&generations).unwrap().count(), 2);
+    assert_eq!(edge(dir.path()).current(&CatalogName::default()).await.unwrap().info().products, 4);
+}

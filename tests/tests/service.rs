@@ -1,0 +1,231 @@
+//! The programs as their users run them: load, serve, search, stop, and be killed.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tonic::Request;
+use vitrine_proto::v1::{
+    SearchRequest, Signal, recommendation_service_client::RecommendationServiceClient, signal::Source,
+};
+use vitrine_tests::{Server, load, load_well, loader, program, repository};
+
+fn demo() -> PathBuf {
+    repository().join("demo/products.jsonl")
+}
+
+/// The first products of the demo, in a feed of their own whose pictures are found.
+fn small_feed(dir: &Path, count: usize) -> PathBuf {
+    let feed = fs::read_to_string(demo()).unwrap();
+    let lines: Vec<_> = feed.lines().take(count).collect();
+    let path = dir.join("small.jsonl");
+    fs::write(&path, lines.join("\n").replace("images/", &format!("{}/demo/images/", repository().display()))).unwrap();
+    path
+}
+
+fn search(server: &str, arguments: &[&str]) -> std::process::Output {
+    program("vitrine").args(["search", "--server", server, "--json"]).args(arguments).output().unwrap()
+}
+
+fn words(text: &str) -> SearchRequest {
+    let signal = Signal { source: Some(Source::Text(text.to_owned())), weight: None };
+    SearchRequest { signals: vec![signal], ..SearchRequest::default() }
+}
+
+async fn generation(server: &Server) -> String {
+    let mut client = RecommendationServiceClient::new(server.channel().await);
+    client.search(words("a sofa")).await.unwrap().into_inner().generation
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_is_loaded_served_and_searched_from_the_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let summary = load_well(&demo(), dir.path(), &[]);
+    assert!(summary.contains("rows      180 (0 failed)"), "{summary}");
+    assert!(summary.contains("nothing failed"), "{summary}");
+    let mut server = Server::start(dir.path(), &[]).await;
+    let address = server.address();
+
+    let queries = fs::read_to_string(repository().join("demo/queries.jsonl")).unwrap();
+    let mut right = 0;
+    for query in queries.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        let file = repository().join("demo").join(query["file"].as_str().unwrap());
+        let output = search(&address, &["--image", file.to_str().unwrap(), "--limit", "3"]);
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        right += usize::from(answer["results"][0]["product"]["product_type"] == query["expected_product_type"]);
+    }
+    assert!(right >= 10, "{right} of 12 query photos find their kind");
+
+    let filter = "price < 50 AND availability = \"in_stock\" AND product_type UNDER \"Home\"";
+    let output = search(&address, &["--text", "a mug", "--filter", filter, "--limit", "200"]);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let results = answer["results"].as_array().unwrap();
+    assert!(!results.is_empty());
+    for result in results {
+        let product = &result["product"];
+        let price: f64 = product["price"].as_str().unwrap().split(' ').next().unwrap().parse().unwrap();
+        assert!(price < 50.0 && product["availability"] == "in_stock", "{product}");
+        assert!(product["product_type"].as_str().unwrap().starts_with("Home"), "{product}");
+    }
+
+    for (arguments, problem) in [
+        (&["--text", "a", "--filter", "price <"][..], "--filter"),
+        (&["--text", "a", "--filter", "nonsense = 1"], "filter.nonsense"),
+        (&["--image", "/nowhere.jpg"], "/nowhere.jpg"),
+        (&["--text", "a", "--catalog", "other"], "`other` is unknown"),
+    ] {
+        let output = search(&address, arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(problem), "{arguments:?}: {error}");
+    }
+    assert!(server.terminate(), "SIGTERM is answered with a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_lets_running_requests_finish() {
+    let dir = tempfile::tempdir().unwrap();
+    load_well(&small_feed(dir.path(), 5), dir.path(), &[]);
+    let mut server = Server::start(dir.path(), &["--drain-pause-ms", "300"]).await;
+    let channel = server.channel().await;
+    let id = server.process().id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let started = Instant::now();
+    while server.is_serving().await {
+        assert!(started.elapsed() < Duration::from_secs(30), "readiness is never turned off");
+    }
+    let answer = RecommendationServiceClient::new(channel).search(words("a red sofa")).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    assert!(server.process().wait().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_generation_is_served_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let feed = small_feed(dir.path(), 5);
+    load_well(&feed, dir.path(), &[]);
+    let server = Server::start(dir.path(), &[]).await;
+    let first = generation(&server).await;
+    load_well(&feed, dir.path(), &[]);
+    let started = Instant::now();
+    while generation(&server).await == first {
+        assert!(started.elapsed() < Duration::from_secs(30), "the new generation never serves");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loader_killed_at_any_moment_leaves_the_old_generation() {
+    let dir = tempfile::tempdir().unwrap();
+    let feed = small_feed(dir.path(), 40);
+    let whole = Instant::now();
+    load_well(&feed, dir.path(), &[]);
+    let whole = whole.elapsed();
+    let mut served = BTreeSet::new();
+    for moment in 1..=8 {
+        let mut process = loader(&feed, dir.path(), &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        tokio::time::sleep(whole * moment / 8).await;
+        // It may have ended just before.
+        drop(process.kill());
+        process.wait().unwrap();
+        let server = Server::start(dir.path(), &[]).await;
+        served.insert(generation(&server).await);
+        let mut client = RecommendationServiceClient::new(server.channel().await);
+        let request = SearchRequest { page_size: 200, ..words("anything") };
+        assert_eq!(client.search(request).await.unwrap().into_inner().results.len(), 40);
+    }
+    eprintln!("{} generations served over 8 kills", served.len());
+    load_well(&feed, dir.path(), &[]);
+}
+
+#[test]
+fn bad_rows_and_pictures_are_dead_letters_and_the_rest_is_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = |name: &str| repository().join("demo/images").join(name).display().to_string();
+    let mut pictures = fs::read_dir(repository().join("demo/images")).unwrap();
+    let good = image(pictures.next().unwrap().unwrap().file_name().to_str().unwrap());
+    fs::write(dir.path().join("broken.jpg"), "no picture").unwrap();
+    let rows = [
+        format!(r#"{{"id": "good", "title": "Good", "image_link": "{good}", "price": "5 EUR"}}"#),
+        "nonsense".to_owned(),
+        format!(r#"{{"id": "good", "title": "Again", "image_link": "{good}"}}"#),
+        r#"{"id": "broken", "title": "Broken", "image_link": "broken.jpg"}"#.to_owned(),
+        r#"{"id": "missing", "title": "Missing", "image_link": "missing.jpg"}"#.to_owned(),
+        format!(r#"{{"id": "price", "title": "Price", "image_link": "{good}", "price": "cheap"}}"#),
+        format!(
+            r#"{{"id": "half", "title": "Half", "image_link": "broken.jpg", "additional_image_link": ["{good}"]}}"#
+        ),
+    ];
+    let feed = dir.path().join("feed.jsonl");
+    fs::write(&feed, rows.join("\n")).unwrap();
+
+    let refused = load(&feed, dir.path(), &[]);
+    assert_eq!(refused.status.code(), Some(65), "most rows fail, which the gate does not let pass");
+    let summary = load_well(&feed, dir.path(), &["--failures-share-max", "0.9"]);
+    assert!(summary.contains("rows      7 (5 failed)") && summary.contains("pictures  2 (3 failed)"), "{summary}");
+    let letters = fs::read_to_string(dir.path().join("dead-letters.jsonl")).unwrap();
+    let letters: Vec<Value> = letters.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let about = |row: u64| letters.iter().filter(|letter| letter["row"] == row).collect::<Vec<_>>();
+    assert!(about(2)[0]["reason"].as_str().unwrap().contains("not a JSON object"));
+    assert!(about(3)[0]["reason"].as_str().unwrap().contains("row 1 already") && about(3)[0]["id"] == "good");
+    assert!(about(4)[0]["reason"].as_str().unwrap().contains("not a JPEG, PNG, WebP, GIF or BMP"));
+    assert!(about(5)[0]["reason"].as_str().unwrap().contains("missing.jpg"));
+    assert!(about(6)[0]["reason"].as_str().unwrap().contains("field `price` is `cheap`"));
+    assert!(about(7)[0]["loaded"] == true);
+}
+
+#[test]
+fn csv_is_loaded_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut feed = vec!["ID,Title,Image Link,Price,Stock,New in".to_owned()];
+    for (number, entry) in fs::read_dir(repository().join("demo/images")).unwrap().take(5).enumerate() {
+        let picture = entry.unwrap().path().display().to_string();
+        feed.push(format!("c{number},\"Thing, {number}\",{picture},{number}.50 EUR,{number},yes"));
+    }
+    let path = dir.path().join("feed.csv");
+    fs::write(&path, feed.join("\n")).unwrap();
+    let summary = load_well(&path, dir.path(), &[]);
+    for expected in ["products  5", "stock                    integer", "new_in                   bool", "money EUR"] {
+        assert!(summary.contains(expected), "{summary}");
+    }
+}
+
+#[test]
+fn the_scheduler_is_told_what_went_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let feed = small_feed(dir.path(), 1);
+    for (arguments, feed, code) in [
+        (&["--failures-share-max", "2"][..], feed.clone(), 64),
+        (&[], dir.path().join("none.jsonl"), 66),
+        (&[], dir.path().join("feed.xls"), 66),
+        (&["--model-dir", "demo"], feed.clone(), 69),
+        (&["--ort-dylib-path", "/nowhere.so"], feed, 69),
+    ] {
+        let output = load(&feed, dir.path(), arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?} {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn wrong_settings_are_all_reported_before_the_exit() {
+    let output = program("vitrine").args(["serve", "--batch-size-max", "0", "--listen", "here"]).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(errors.contains("batch_size_max") && errors.contains("listen"), "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_index_serves_and_says_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]).await;
+    let mut client = RecommendationServiceClient::new(server.channel().await);
+    let status = client.search(Request::new(words("a sofa"))).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::NotFound);
+    eprintln!("ready after {:?}", server.ready_after);
+}
