@@ -1,0 +1,55 @@
+# Everything that is not plain cargo. `make demo` and `make test` need cargo, make, python3 with pip, and a C compiler.
+
+CARGO ?= cargo
+PYTHON ?= python3
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PIP_INSTALL := $(PYTHON) -m pip --disable-pip-version-check install --quiet --target
+# nextest where it is installed; plain `cargo test` does the same, one test binary after the other.
+TEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
+
+.PHONY: help build demo test test-rust test-python lint onnxruntime random-clip clean-demo
+
+help: ## Says what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: onnxruntime ## Builds the programs: target/release/vitrine and target/release/catalog-loader
+	$(CARGO) build --release --workspace --bins
+
+demo: build ## Loads the demo catalogue, serves it, asks it; DEMO_EXIT=1 stops after the answers
+	bash demo/run.sh $(TARGET)/release
+
+test: test-rust test-python ## Runs every test
+
+test-rust: onnxruntime random-clip
+	$(CARGO) build --workspace --all-targets
+	$(CARGO) $(TEST) --workspace
+
+test-python: test-rust $(TARGET)/python/.installed
+	VITRINE_BIN_DIR=$(abspath $(TARGET))/debug PYTHONPATH=$(abspath $(TARGET))/python \
+		$(PYTHON) -m unittest discover -s tests/python -v
+
+lint: ## Checks formatting, lints, documentation and, where cargo-deny is installed, dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	else echo "skipped: cargo-deny is not installed (cargo install cargo-deny)"; fi
+
+onnxruntime: ## Gets ONNX Runtime's shared library, pinned and checked
+	$(PYTHON) services/clip/get_onnxruntime.py $(TARGET)/onnxruntime
+
+# A CLIP-shaped model with random weights, for tests of real CLIP folders. Only developers have its maker.
+random-clip:
+	@if [ ! -f ../shared/tools/make_random_clip.py ]; then \
+		echo "skipped: random-clip needs ../shared"; \
+	elif [ ! -f $(TARGET)/random-clip/preprocessor_config.json ]; then \
+		$(PIP_INSTALL) $(TARGET)/python-onnx numpy onnx && \
+		PYTHONPATH=$(TARGET)/python-onnx $(PYTHON) ../shared/tools/make_random_clip.py $(TARGET)/random-clip --size tiny; \
+	fi
+
+$(TARGET)/python/.installed: tests/python/requirements.txt
+	$(PIP_INSTALL) $(TARGET)/python --upgrade --requirement $<
+	touch $@
+
+clean-demo: ## Removes the demo's index
+	rm -rf $(TARGET)/demo
