@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "the answer is this command's output")]
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets::NOTHING};
 use serde_json::{Map, Value as Json, json};
 use vitrine_core::product::Money as Amount;
 use vitrine_proto::v1::{MatchTarget, Money, Product, SearchResponse, SearchResult, Value, value::Kind};
@@ -13,7 +13,7 @@ pub(super) fn table(response: &SearchResponse) {
         println!("no product matches");
     } else {
         let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(["", "score", "id", "title", "brand", "price", "type", "availability"]);
         for (rank, result) in response.results.iter().enumerate() {
             table.add_row(row(rank + 1, result));
