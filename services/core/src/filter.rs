@@ -98,7 +98,7 @@ impl Filter {
         for _ in 0..FILTER_DEPTH_MAX {
             terms += level.iter().map(|node| node.terms()).sum::<usize>();
             if terms > FILTER_TERMS_MAX {
-                let problem = format!("has more than {FILTER_TERMS_MAX} conditions and values");
+                let problem = format!("has more than {FILTER_TERMS_MAX} nodes and values");
                 return Err(Invalid::new("filter", problem));
             }
             level = level.into_iter().flat_map(Self::children).collect();
@@ -121,8 +121,12 @@ impl Filter {
     fn terms(&self) -> usize {
         match self {
             Self::In { values, .. } => values.len(),
-            Self::All(_) | Self::Any(_) | Self::Not(_) => 0,
-            Self::Range { .. } | Self::Prefix { .. } | Self::Exists { .. } => 1,
+            Self::All(_)
+            | Self::Any(_)
+            | Self::Not(_)
+            | Self::Range { .. }
+            | Self::Prefix { .. }
+            | Self::Exists { .. } => 1,
         }
     }
 }

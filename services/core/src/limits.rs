@@ -14,7 +14,7 @@ pub const SIGNALS_MAX: usize = 16;
 pub const SIGNAL_WEIGHT_MAX: f32 = 10.0;
 /// Deepest filter tree, in levels.
 pub const FILTER_DEPTH_MAX: usize = 8;
-/// Most conditions and listed values in one filter.
+/// Most nodes and listed values in one filter.
 pub const FILTER_TERMS_MAX: usize = 256;
 /// Most products in one page.
 pub const PAGE_SIZE_MAX: usize = 200;

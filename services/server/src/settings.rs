@@ -185,7 +185,9 @@ impl Settings {
         }
         let mut layers = Figment::new();
         if let Some(file) = &config {
-            layers = layers.merge(Toml::file_exact(file));
+            let content = std::fs::read_to_string(file);
+            let content = content.map_err(|error| SettingsErrors(vec![format!("{}: {error}", file.display())]))?;
+            layers = layers.merge(Toml::string(&content));
         }
         let layers = layers.merge(Layer { name: "the environment", values: variables });
         Reader::new(layers.merge(Serialized::defaults(flags))).read()
@@ -350,7 +352,7 @@ impl Reader {
     /// The setting as it was written, if it was.
     fn written(&mut self, name: &'static str) -> Option<String> {
         self.known.insert(name);
-        // A file that cannot be read fails every look-up; that is reported once, with the unknown names.
+        // A file that is not TOML fails every look-up; that is reported once, with the unknown names.
         let value = self.layers.find_value(name).ok()?;
         if let Value::String(_, text) = value {
             return Some(text);
@@ -362,7 +364,7 @@ impl Reader {
     fn wrong(&mut self, name: &str, written: &str, problem: impl fmt::Display) {
         let source = self.layers.find_metadata(name).map_or("the defaults", |metadata| match metadata.name.as_ref() {
             "the environment" => "the environment",
-            "TOML file" => "the file",
+            "TOML source string" => "the file",
             _ => "the command line",
         });
         self.errors.push(format!("`{name}` is `{written}` in {source}: {problem}"));

@@ -146,12 +146,13 @@ impl Shard {
         scored.retain(|(_, score)| query.score_min.is_none_or(|score_min| *score >= score_min));
         scored.sort_unstable_by_key(|(id, score)| (Reverse(OrderedFloat(*score)), *id));
 
-        let page: Vec<PointId> = scored.iter().skip(query.offset).take(query.limit).map(|(id, _)| *id).collect();
-        let mut records: HashMap<PointId, Record> =
-            self.retrieve(&page, true)?.into_iter().map(|record| (record.id, record)).collect();
-        let hits = page.iter().filter_map(|id| records.remove(id)).map(|record| {
+        let page: Vec<(PointId, f32)> = scored.into_iter().skip(query.offset).take(query.limit).collect();
+        let ids: Vec<PointId> = page.iter().map(|(id, _)| *id).collect();
+        let records = self.retrieve(&ids, true)?;
+        let mut records: HashMap<PointId, Record> = records.into_iter().map(|record| (record.id, record)).collect();
+        let hits = page.into_iter().filter_map(|(id, score)| Some((records.remove(&id)?, score)));
+        let hits = hits.map(|(record, score)| {
             let similarities = similarities(&query.vectors, &record);
-            let score = score(&query.vectors, &similarities);
             Ok(Hit { product: to_product(record.payload)?, score, similarities })
         });
         hits.collect()
