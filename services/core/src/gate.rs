@@ -6,8 +6,7 @@ use crate::{
     product::ProductId,
 };
 
-/// How far below the best hit a product's own picture may lie and still count as found: the same picture under two
-/// products scores equally for both, up to rounding.
+/// How far a cosine may be from what it should be: rounding.
 const TIE: f32 = 1e-4;
 
 /// A product and the vector of one of its pictures.
@@ -40,26 +39,27 @@ impl GateReport {
     }
 }
 
-/// Searches for each probe's picture and looks whether its product comes first.
+/// Looks whether each probe's product is there with its picture, and whether a search for the picture finds that
+/// product, or one that shares the picture.
 ///
 /// # Errors
 /// When the index does not answer.
 pub async fn check(generation: &dyn Generation, probes: &[Probe]) -> Result<GateReport, IndexError> {
     let mut report = GateReport { probes: probes.len(), lost: Vec::new() };
     for probe in probes {
-        let vector = QueryVector { target: Target::Image, embedding: probe.embedding.clone(), share: 1.0 };
         let query = IndexQuery {
-            vectors: vec![vector],
+            vectors: vec![QueryVector { target: Target::Image, embedding: probe.embedding.clone(), share: 1.0 }],
             filter: None,
             exclude: Vec::new(),
             offset: 0,
-            // Room for as many variants as share one picture.
-            limit: 50,
+            limit: 1,
             score_min: None,
         };
-        let hits = generation.search(query).await?;
-        let best = hits.first().map_or(f32::NEG_INFINITY, |hit| hit.score);
-        let found = hits.iter().take_while(|hit| hit.score >= best - TIE).any(|hit| hit.product.id == probe.id);
+        let best = generation.search(query).await?.first().map_or(f32::NEG_INFINITY, |hit| hit.score);
+        let indexed = generation.get(&probe.id).await?;
+        let pictures = indexed.iter().flat_map(|indexed| &indexed.image_embeddings);
+        let own = pictures.map(|picture| picture.cosine(&probe.embedding)).fold(f32::NEG_INFINITY, f32::max);
+        let found = indexed.is_some() && own >= 1.0 - TIE && best >= own - TIE;
         if !found {
             report.lost.push(probe.id.clone());
         }

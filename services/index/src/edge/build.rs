@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use qdrant_edge::{
-    CountRequest, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeVectorParams,
-    FieldIndexOperations, MultiVectorConfig, PointInsertOperations, PointOperations, UpdateOperation,
+    CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeVectorParams, FieldIndexOperations,
+    MultiVectorConfig, PointInsertOperations, PointOperations, UpdateOperation,
 };
 use vitrine_core::{
     compute::ComputePool,
@@ -123,10 +123,8 @@ impl GenerationBuilder for EdgeBuilder {
         let shard =
             Arc::into_inner(shard).ok_or_else(|| unavailable("seal a generation", &"products are being added"))?;
         let sealed = blocking("seal a generation", move || {
-            info.products = shard.with("seal a generation", |shard| {
-                shard.optimize()?;
-                shard.count(CountRequest { filter: None, exact: true })
-            })?;
+            shard.with("seal a generation", EdgeShard::optimize)?;
+            info.products = shard.products()?;
             if let Some(directory) = &partial.directory {
                 directory.write_info(&info).map_err(|error| unavailable("seal a generation", &error))?;
             }
@@ -150,7 +148,7 @@ impl SealedGeneration for EdgeSealed {
             let id = generation.id().to_owned();
             // Closing flushes; and the process that will serve it must be able to open it.
             let generation = Arc::into_inner(generation).ok_or_else(|| failed(&"it is still being searched"))?;
-            drop(generation);
+            generation.close()?;
             if let Some(directory) = &partial.directory {
                 partial.catalog.publish(&partial.lock, &id, directory).map_err(|error| failed(&error))?;
             }

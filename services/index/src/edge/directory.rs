@@ -103,10 +103,13 @@ impl CatalogDirectory {
             let never_served = path.file_name().is_some_and(|id| id > OsStr::new(&current));
             if never_served || path.extension().is_some_and(|extension| extension == PARTIAL) {
                 tracing::info!(path = %path.display(), "removing what a killed loader left");
-                fs::remove_dir_all(&path)?;
+                remove_if_free(&path)?;
             }
         }
         let id = Utc::now().format("%Y%m%dT%H%M%S%3fZ").to_string();
+        if id <= current {
+            return Err(io::Error::other(format!("the clock, at {id}, is behind the serving generation, {current}")));
+        }
         let partial = self.generation(&format!("{id}.{PARTIAL}"));
         fs::create_dir_all(partial.shard())?;
         Ok((id, partial))
@@ -122,7 +125,8 @@ impl CatalogDirectory {
         file.write_all(id.as_bytes())?;
         file.sync_all()?;
         fs::rename(&replacement, self.path.join(CURRENT))?;
-        sync(&self.path)
+        sync(&self.path)?;
+        self.path.parent().map_or(Ok(()), sync)
     }
 
     /// Removes all generations but the serving one and the one before it. One that a process has open stays.
@@ -131,14 +135,7 @@ impl CatalogDirectory {
         let mut whole = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
         whole.sort();
         whole.truncate(whole.len().saturating_sub(2));
-        for path in whole {
-            // The same lock that Qdrant Edge takes on an open shard.
-            let free = File::open(path.join("shard/wal")).is_ok_and(|wal| wal.try_lock().is_ok());
-            if free {
-                fs::remove_dir_all(&path)?;
-            }
-        }
-        Ok(())
+        whole.iter().try_for_each(|path| remove_if_free(path))
     }
 
     fn generations(&self) -> PathBuf {
@@ -173,6 +170,14 @@ impl GenerationDirectory {
     fn info(&self) -> PathBuf {
         self.path.join("generation.json")
     }
+}
+
+/// Removes a generation, unless a process has it open: Qdrant Edge holds a lock on an open shard's log.
+fn remove_if_free(path: &Path) -> io::Result<()> {
+    let log = File::open(path.join("shard/wal"));
+    // A shard that was never begun has no log to lock.
+    let locked = log.as_ref().is_ok_and(|log| log.try_lock().is_err());
+    if locked { Ok(()) } else { fs::remove_dir_all(path) }
 }
 
 /// Makes every file below a directory, and the names of all of them, survive a loss of power.

@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use qdrant_edge::{
-    EdgeShard, NamedQuery, OperationResult, PointId, QueryEnum, QueryRequest, Record, ScoringQuery, SearchParams,
-    VectorInternal, WithPayloadInterface, WithVector, external::ordered_float::OrderedFloat,
+    CountRequest, EdgeShard, NamedQuery, OperationResult, PointId, QueryEnum, QueryRequest, Record, ScoringQuery,
+    SearchParams, VectorInternal, WithPayloadInterface, WithVector, external::ordered_float::OrderedFloat,
 };
 use vitrine_core::{
     compute::ComputePool,
@@ -29,8 +29,9 @@ use super::{
 /// Fewest candidates that the graph search keeps in hand; more find more of the true neighbours.
 /// 128: Qdrant's own default is 100, and a page of products is read by people who notice what is missing.
 const SEARCH_WIDTH_MIN: usize = 128;
-/// Fewest candidates taken for each vector of a query of several, whose best sums need not lead in either.
-const CANDIDATES_MIN: usize = 200;
+/// Candidates taken for each vector of a query of several, whose best sums need not lead in either. The same for every
+/// page, so that pages join.
+const CANDIDATES: usize = 1000;
 
 /// A generation, open.
 pub(super) struct EdgeGeneration {
@@ -47,8 +48,19 @@ impl std::fmt::Debug for EdgeGeneration {
 
 impl EdgeGeneration {
     pub(super) fn open(directory: &GenerationDirectory, pool: Arc<ComputePool>) -> Result<Self, IndexError> {
-        let info = directory.read_info()?;
-        Ok(Self { info, pool, shard: Arc::new(Shard::load(&directory.shard())?) })
+        let (info, shard) = (directory.read_info()?, Shard::load(&directory.shard())?);
+        let found = shard.products()?;
+        if found != info.products {
+            let reason = format!("{found} of its {} products are there", info.products);
+            return Err(unavailable(format!("open {}", directory.path.display()), &reason));
+        }
+        Ok(Self { info, pool, shard: Arc::new(shard) })
+    }
+
+    /// Closes the generation, if nobody searches it any more.
+    pub(super) fn close(self) -> Result<(), IndexError> {
+        let shard = Arc::into_inner(self.shard);
+        shard.ok_or_else(|| unavailable("close a generation", &"it is still being searched"))?.close()
     }
 
     /// Takes over a shard that was just built.
@@ -97,6 +109,13 @@ impl Shard {
         Self(Some(shard))
     }
 
+    /// Writes what is still in memory and closes the files.
+    fn close(mut self) -> Result<(), IndexError> {
+        let shard = self.0.take();
+        let closed = catch_unwind(AssertUnwindSafe(|| drop(shard)));
+        closed.map_err(|_| unavailable("close a generation", &"its last changes could not be written"))
+    }
+
     fn load(path: &Path) -> Result<Self, IndexError> {
         let shard = EdgeShard::load(path, None);
         shard.map(Self::new).map_err(|error| unavailable(format!("open {}", path.display()), &error))
@@ -109,6 +128,11 @@ impl Shard {
     ) -> Result<T, IndexError> {
         let shard = self.0.as_ref().ok_or_else(|| unavailable(context, &"the generation is closed"))?;
         work(shard).map_err(|error| unavailable(context, &error))
+    }
+
+    /// How many products there are.
+    pub(super) fn products(&self) -> Result<usize, IndexError> {
+        self.with("count products", |shard| shard.count(CountRequest { filter: None, exact: true }))
     }
 
     fn get(&self, id: PointId) -> Result<Option<IndexedProduct>, IndexError> {
@@ -131,17 +155,7 @@ impl Shard {
             [only] => {
                 self.nearest(only, filter, wanted)?.into_iter().map(|(id, score)| (id, score * only.share)).collect()
             }
-            several => {
-                let mut candidates = Vec::new();
-                for vector in several {
-                    let nearest = self.nearest(vector, filter.clone(), (2 * wanted).max(CANDIDATES_MIN))?;
-                    candidates.extend(nearest.into_iter().map(|(id, _)| id));
-                }
-                candidates.sort_unstable();
-                candidates.dedup();
-                let records = self.retrieve(&candidates, false)?;
-                records.iter().map(|record| (record.id, score(several, &similarities(several, record)))).collect()
-            }
+            several => self.nearest_by_sum(several, filter.as_ref())?,
         };
         scored.retain(|(_, score)| query.score_min.is_none_or(|score_min| *score >= score_min));
         scored.sort_unstable_by_key(|(id, score)| (Reverse(OrderedFloat(*score)), *id));
@@ -156,6 +170,28 @@ impl Shard {
             Ok(Hit { product: to_product(record.payload)?, score, similarities })
         });
         hits.collect()
+    }
+
+    /// The candidates of all vectors, each scored by all of them.
+    fn nearest_by_sum(
+        &self,
+        vectors: &[QueryVector],
+        filter: Option<&qdrant_edge::Filter>,
+    ) -> Result<Vec<(PointId, f32)>, IndexError> {
+        let (mut sums, mut seen) = (HashMap::<PointId, f32>::new(), HashMap::<PointId, usize>::new());
+        for vector in vectors {
+            for (id, cosine) in self.nearest(vector, filter.cloned(), CANDIDATES)? {
+                *sums.entry(id).or_default() += vector.share * cosine;
+                *seen.entry(id).or_default() += 1;
+            }
+        }
+        // Those that are not among every vector's candidates are scored from their own vectors.
+        let partly: Vec<PointId> =
+            seen.iter().filter(|(_, lists)| **lists < vectors.len()).map(|(id, _)| *id).collect();
+        for record in self.retrieve(&partly, false)? {
+            sums.insert(record.id, score(vectors, &similarities(vectors, &record)));
+        }
+        Ok(sums.into_iter().collect())
     }
 
     fn nearest(
