@@ -30,11 +30,13 @@ say "Serving on $address"
 server=$!
 trap 'kill -TERM $server 2>/dev/null || true; wait $server 2>/dev/null || true' EXIT
 trap 'exit 0' INT TERM
+ready=
 for _ in $(seq 300); do
-    kill -0 $server 2>/dev/null || { echo "the server did not start" >&2; exit 1; }
-    "$programs/vitrine" search --server "http://$address" --text ready >/dev/null 2>&1 && break
     sleep 0.1
+    kill -0 $server 2>/dev/null || { echo "the server did not start" >&2; exit 1; }
+    "$programs/vitrine" search --server "http://$address" --text ready >/dev/null 2>&1 && ready=1 && break
 done
+[ -n "$ready" ] || { echo "the server does not answer" >&2; exit 1; }
 
 say "A photo of a sofa, in another room and light"
 ask --image demo/queries/sofa-living-room.jpg --limit 5

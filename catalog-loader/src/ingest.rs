@@ -155,8 +155,12 @@ impl Ingest<'_> {
         let Some(text) = QueryText::truncated(&product.text()) else {
             return Ok(Err("field `title` has nothing to read in it".to_owned()));
         };
-        let text_embedding = self.embedder.embed_text(&text, CallContext::bulk()).await.map_err(IngestError::Model)?;
-        Ok(Ok(IndexedProduct { product, image_embeddings, text_embedding }))
+        match self.embedder.embed_text(&text, CallContext::bulk()).await {
+            Ok(text_embedding) => Ok(Ok(IndexedProduct { product, image_embeddings, text_embedding })),
+            // A row that our own code fails on must not stop the others.
+            Err(EmbedError::Internal(reason)) => Ok(Err(format!("the product's text: {reason}"))),
+            Err(error) => Err(IngestError::Model(error)),
+        }
     }
 
     async fn embed_picture(&self, link: &str) -> Result<Result<Embedding, String>, IngestError> {
@@ -189,7 +193,7 @@ fn read_ahead(feed: Feed) -> mpsc::Receiver<io::Result<Row>> {
     receiver
 }
 
-/// Sixteen bytes for each product are what is remembered of the whole feed.
+/// What is remembered of the whole feed, to find repeated ids: some forty bytes for each product.
 fn key(indexed: &IndexedProduct) -> u128 {
     let hash = blake3::hash(indexed.product.id.as_str().as_bytes());
     let (short, _) = hash.as_bytes().split_first_chunk().unwrap_or((&[0; 16], &[]));

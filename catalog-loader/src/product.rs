@@ -53,6 +53,10 @@ fn attribute(kind: AttributeType, value: Value) -> Result<AttributeValue, Invali
             });
             Ok(AttributeValue::Keywords(texts.collect::<Result<_, _>>()?))
         }
+        (AttributeType::Prose, Value::Array(values)) => {
+            let texts: Vec<_> = values.iter().filter_map(Value::as_str).collect();
+            AttributeValue::parse(kind, &texts.join("\n"))
+        }
         (kind, value) => {
             let text = text(&value).ok_or_else(|| Invalid::new("", "is a list or an object"))?;
             AttributeValue::parse(kind, &text)
@@ -130,6 +134,12 @@ mod tests {
         assert_eq!(product.attributes["price"].to_string(), "19.90 EUR");
         assert_eq!(product.attributes["tags"], AttributeValue::Keywords(vec!["x".to_owned(), "y".to_owned()]));
         assert!(!product.attributes.contains_key("unknown"));
+    }
+
+    #[test]
+    fn a_list_of_long_texts_is_kept_as_prose() {
+        let value = attribute(AttributeType::Prose, json!(["first", "second"])).unwrap();
+        assert_eq!(value, AttributeValue::Prose("first\nsecond".to_owned()));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use vitrine_core::{
     cache::CachedEmbedder,
     embed::Embedder as _,
     gate::{self, GateReport},
-    index::{IndexError, ProductIndex as _},
+    index::{IndexError, ProductIndex as _, SealedGeneration},
 };
 use vitrine_index::{EdgeIndex, EdgeOptions};
 
@@ -110,21 +110,37 @@ pub struct Summary {
 pub fn run(arguments: &Arguments) -> Result<Summary, LoadError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| LoadError::Model(format!("start: {error}")))?;
-    runtime.block_on(async {
-        tokio::select! {
-            outcome = load(arguments) => outcome,
-            () = interrupted() => Err(LoadError::Interrupted),
-        }
-    })
+    let outcome = runtime.block_on(async {
+        let (summary, sealed) = tokio::select! {
+            outcome = load(arguments) => outcome?,
+            () = interrupted() => return Err(LoadError::Interrupted),
+        };
+        // Not to be interrupted: what is published serves, and the exit code must say so.
+        sealed.publish().await.map_err(LoadError::Index)?;
+        Ok(summary)
+    });
+    // Whatever still runs after an interruption is of no use.
+    runtime.shutdown_background();
+    outcome
 }
 
+/// Waits for Ctrl-C, or SIGTERM where there is one.
 async fn interrupted() {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        return;
+    }
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-async fn load(arguments: &Arguments) -> Result<Summary, LoadError> {
+/// Builds a new generation that has passed the gate, and serves once it is published.
+async fn load(arguments: &Arguments) -> Result<(Summary, Box<dyn SealedGeneration>), LoadError> {
     let started = Instant::now();
     let no_feed = |reason| LoadError::NoFeed { path: arguments.feed.clone(), reason };
     let feed = Feed::new(&arguments.feed).map_err(no_feed)?;
@@ -157,7 +173,7 @@ async fn load(arguments: &Arguments) -> Result<Summary, LoadError> {
     progress.finish();
     let dead_letters = dead_letters.close().map_err(LoadError::DeadLetters)?;
     let (tally, probes) = ingested?;
-    check_tally(&tally, arguments).map_err(LoadError::Gate)?;
+    check_tally(&tally, &survey, arguments).map_err(LoadError::Gate)?;
 
     let sealed = builder.seal().await.map_err(LoadError::Index)?;
     let generation = sealed.generation();
@@ -172,8 +188,7 @@ async fn load(arguments: &Arguments) -> Result<Summary, LoadError> {
         let problem = format!("only {found} of {} products found themselves, less than {min}: {lost}", gate.probes);
         return Err(LoadError::Gate(problem));
     }
-    sealed.publish().await.map_err(LoadError::Index)?;
-    Ok(Summary { generation: id, survey, tally, gate, dead_letters, took: started.elapsed() })
+    Ok((Summary { generation: id, survey, tally, gate, dead_letters, took: started.elapsed() }, sealed))
 }
 
 fn load_model(arguments: &Arguments, threads: usize) -> Result<ClipEmbedder, LoadError> {
@@ -192,7 +207,10 @@ fn load_model(arguments: &Arguments, threads: usize) -> Result<ClipEmbedder, Loa
 }
 
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "counts far below 2^53")]
-fn check_tally(tally: &Tally, arguments: &Arguments) -> Result<(), String> {
+fn check_tally(tally: &Tally, survey: &Survey, arguments: &Arguments) -> Result<(), String> {
+    if usize::try_from(survey.rows) != Ok(tally.rows) {
+        return Err(format!("the feed changed while it was read: {} rows, then {}", survey.rows, tally.rows));
+    }
     if tally.products == 0 {
         return Err(format!("no product could be loaded; {} tells why", arguments.dead_letters.display()));
     }
