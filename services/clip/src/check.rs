@@ -9,7 +9,7 @@ use std::{
 use image::{Rgb, RgbImage};
 use vitrine_core::embed::Embedding;
 
-use crate::{ModelError, ModelFolder, Precision, Runtime, embedder::load_parts, tokenize::Tokens};
+use crate::{ModelError, ModelFolder, Precision, Runtime, embedder::load_parts, session::Facts};
 
 /// How far vectors of the same input may lie apart, by cosine, between a batch of one and a batch of several: rounding
 /// of the quantised towers, whose scales depend on the batch, is below it.
@@ -77,7 +77,8 @@ pub fn check(runtime: &Runtime, path: &Path, precision: Precision, threads: usiz
     let mut report = Report { findings: Vec::new() };
     let name = |path: &Path| path.strip_prefix(&folder.path).unwrap_or(path).display().to_string();
     report.add(Verdict::Good, format!("{} and {} load", name(&folder.vision), name(&folder.text)));
-    report.add(Verdict::Good, format!("fingerprint {}, {} dimensions", folder.fingerprint()?, vision.dimensions()));
+    report
+        .add(Verdict::Good, format!("fingerprint {}, {} dimensions", folder.fingerprint()?, vision.facts().dimensions));
     report.add(Verdict::Good, format!("pictures: {preprocess}"));
     report.add(
         Verdict::Good,
@@ -89,26 +90,15 @@ pub fn check(runtime: &Runtime, path: &Path, precision: Precision, threads: usiz
 
     let failed = |error: String| ModelError::unusable(path, error);
     let pictures = [red_disc(), checks()].map(|picture| preprocess.tensor(&preprocess.pixels(&picture)));
-    let vision_max = vision.batch_size_max().unwrap_or(pictures.len());
-    let alone = pictures.iter().map(|picture| vision.run(std::slice::from_ref(picture)).map_err(failed));
-    let alone: Vec<Embedding> = alone.collect::<Result<Vec<_>, _>>()?.concat();
-    let together = pictures.chunks(vision_max).map(|batch| vision.run(batch).map_err(failed));
-    let together = together.collect::<Result<Vec<_>, _>>()?.concat();
-    agree(&mut report, "a picture's vector is the same alone and in a batch", &alone, &together);
-    differ(&mut report, "different pictures have different vectors", &alone);
-    normalised(&mut report, "image_embeds", vision.unit_length());
+    let alone_and_together = both_ways(&pictures, vision.facts(), |batch| vision.run(batch)).map_err(failed)?;
+    compare(&mut report, "picture", &alone_and_together);
+    normalised(&mut report, "image_embeds", vision.facts());
 
     let words = ["a red disc", "a long description of a checkerboard in black and white, in five by five squares"];
-    let texts: Vec<Tokens> =
-        words.iter().map(|words| tokenize.tokens(words).map_err(failed)).collect::<Result<_, _>>()?;
-    let text_max = text.batch_size_max().unwrap_or(texts.len());
-    let alone_texts = texts.iter().map(|text_| text.run(std::slice::from_ref(text_)).map_err(failed));
-    let alone_texts: Vec<Embedding> = alone_texts.collect::<Result<Vec<_>, _>>()?.concat();
-    let together = texts.chunks(text_max).map(|batch| text.run(batch).map_err(failed));
-    let together = together.collect::<Result<Vec<_>, _>>()?.concat();
-    agree(&mut report, "a text's vector is the same alone and padded in a batch", &alone_texts, &together);
-    differ(&mut report, "different texts have different vectors", &alone_texts);
-    normalised(&mut report, "text_embeds", text.unit_length());
+    let texts = words.iter().map(|words| tokenize.tokens(words)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let alone_and_together = both_ways(&texts, text.facts(), |batch| text.run(batch)).map_err(failed)?;
+    compare(&mut report, "text", &alone_and_together);
+    normalised(&mut report, "text_embeds", text.facts());
 
     let [picture, _] = &pictures;
     let photo = median_time(|| vision.run(std::slice::from_ref(picture)).map(drop)).map_err(failed)?;
@@ -119,21 +109,29 @@ pub fn check(runtime: &Runtime, path: &Path, precision: Precision, threads: usiz
     Ok(report)
 }
 
-fn agree(report: &mut Report, what: &str, left: &[Embedding], right: &[Embedding]) {
-    let worst = left.iter().zip(right).map(|(a, b)| a.cosine(b)).fold(1.0, f32::min);
+/// The vectors of inputs, each embedded alone, and all of them side by side as far as the graph takes that.
+fn both_ways<T>(
+    inputs: &[T],
+    tower: Facts,
+    mut run: impl FnMut(&[T]) -> Result<Vec<Embedding>, String>,
+) -> Result<[Vec<Embedding>; 2], String> {
+    let mut embed = |batch_size: usize| -> Result<Vec<Embedding>, String> {
+        Ok(inputs.chunks(batch_size).map(&mut run).collect::<Result<Vec<_>, _>>()?.concat())
+    };
+    Ok([embed(1)?, embed(tower.batch_size_max.unwrap_or(inputs.len()))?])
+}
+
+fn compare(report: &mut Report, input: &str, [alone, together]: &[Vec<Embedding>; 2]) {
+    let worst = alone.iter().zip(together).map(|(a, b)| a.cosine(b)).fold(1.0, f32::min);
     let verdict = if worst >= BATCH_COSINE_MIN { Verdict::Good } else { Verdict::Bad };
-    report.add(verdict, format!("{what} (cosine {worst:.5})"));
+    report.add(verdict, format!("a {input}'s vector is the same alone and in a batch (cosine {worst:.5})"));
+    let nearest = alone.iter().zip(alone.iter().skip(1)).map(|(a, b)| a.cosine(b)).fold(-1.0, f32::max);
+    let verdict = if nearest < 0.9999 { Verdict::Good } else { Verdict::Bad };
+    report.add(verdict, format!("different {input}s have different vectors (cosine {nearest:.3})"));
 }
 
-fn differ(report: &mut Report, what: &str, embeddings: &[Embedding]) {
-    let cosine =
-        embeddings.windows(2).map(|pair| if let [a, b] = pair { a.cosine(b) } else { 0.0 }).fold(-1.0, f32::max);
-    let verdict = if cosine < 0.9999 { Verdict::Good } else { Verdict::Bad };
-    report.add(verdict, format!("{what} (cosine {cosine:.3})"));
-}
-
-fn normalised(report: &mut Report, output: &str, unit_length: bool) {
-    if unit_length {
+fn normalised(report: &mut Report, output: &str, tower: Facts) {
+    if tower.unit_length {
         report.add(Verdict::Good, format!("{output} have length 1"));
     } else {
         report.add(Verdict::Note, format!("{output} are not normalised by the graph; Vitrine does it"));

@@ -6,7 +6,11 @@
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
-use vitrine_core::{Invalid, limits::PHOTO_PIXELS_MAX, signal::Region};
+use vitrine_core::{
+    Invalid,
+    limits::{PHOTO_EDGE_MAX, PHOTO_PIXELS_MAX},
+    signal::Region,
+};
 
 /// Most memory that decoding one photo may take, in bytes: 64 megapixels of 16-bit RGBA, twice over.
 const DECODE_BYTES_MAX: u64 = 1 << 30;
@@ -29,6 +33,10 @@ pub fn decode(content: &[u8], region: Option<Region>) -> Result<RgbImage, Invali
     if u64::from(width) * u64::from(height) > PHOTO_PIXELS_MAX {
         let megapixels = PHOTO_PIXELS_MAX / 1_000_000;
         let problem = format!("is {width}×{height} pixels, more than the limit of {megapixels} megapixels");
+        return Err(Invalid::new("content", problem));
+    }
+    if width.max(height) > PHOTO_EDGE_MAX {
+        let problem = format!("is {width}×{height} pixels, with an edge beyond the limit of {PHOTO_EDGE_MAX}");
         return Err(Invalid::new("content", problem));
     }
     if format == ImageFormat::Jpeg && !jpeg_is_whole(content) {
@@ -127,12 +135,17 @@ mod tests {
 
     #[test]
     fn a_huge_picture_is_refused_by_its_header() {
-        let mut png = encoded(ImageFormat::Png);
-        png[16..24].copy_from_slice(&[0, 0, 0xC3, 0x50, 0, 0, 0xC3, 0x50]);
-        let checksum = crc32(&png[12..29]);
-        png[29..33].copy_from_slice(&checksum.to_be_bytes());
-        let error = decode(&png, None).unwrap_err();
-        assert_eq!(error.problem, "is 50000×50000 pixels, more than the limit of 64 megapixels");
+        for (width, height, problem) in [
+            (50_000_u32, 50_000_u32, "is 50000×50000 pixels, more than the limit of 64 megapixels"),
+            (1, 64_000_000, "is 1×64000000 pixels, with an edge beyond the limit of 65535"),
+        ] {
+            let mut png = encoded(ImageFormat::Png);
+            png[16..20].copy_from_slice(&width.to_be_bytes());
+            png[20..24].copy_from_slice(&height.to_be_bytes());
+            let checksum = crc32(&png[12..29]);
+            png[29..33].copy_from_slice(&checksum.to_be_bytes());
+            assert_eq!(decode(&png, None).unwrap_err().problem, problem);
+        }
     }
 
     fn crc32(bytes: &[u8]) -> u32 {

@@ -15,7 +15,7 @@ use crate::{
     ModelError, ModelFolder, Precision, Runtime,
     decode::decode,
     preprocess::Preprocess,
-    session::{TextTower, VisionTower},
+    session::{Facts, TextTower, VisionTower},
     tokenize::{Tokenize, Tokens},
 };
 
@@ -54,16 +54,16 @@ impl ClipEmbedder {
     pub fn load(runtime: &Runtime, path: &Path, options: ClipOptions) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(path, options.precision)?;
         let (preprocess, tokenize, vision, text) = load_parts(runtime, &folder, options.inference_threads)?;
-        let model = ModelInfo { fingerprint: folder.fingerprint()?, dimensions: vision.dimensions() };
-        let batching = |tower_max: Option<usize>| BatchConfig {
-            batch_size_max: options.batch_size_max.min(tower_max.unwrap_or(usize::MAX)),
+        let model = ModelInfo { fingerprint: folder.fingerprint()?, dimensions: vision.facts().dimensions };
+        let batching = |tower: Facts| BatchConfig {
+            batch_size_max: options.batch_size_max.min(tower.batch_size_max.unwrap_or(usize::MAX)),
             batch_wait_max: options.batch_wait_max,
             queue_size_max: options.queue_size_max,
         };
         let threads = |error: &dyn std::fmt::Display| ModelError::Threads(error.to_string());
         let pool = ComputePool::new("preprocess", options.preprocess_threads, options.queue_size_max)
             .map_err(|error| threads(&error))?;
-        let (vision_batching, text_batching) = (batching(vision.batch_size_max()), batching(text.batch_size_max()));
+        let (vision_batching, text_batching) = (batching(vision.facts()), batching(text.facts()));
         let (mut vision, mut text) = (vision, text);
         let vision = Batcher::spawn("vision", vision_batching, move |batch: Vec<Vec<f32>>| {
             one_by_one_on_failure(&batch, |pictures| vision.run(pictures))
@@ -102,11 +102,10 @@ pub(crate) fn load_parts(
     });
     let text = text.map_err(|_| ModelError::Threads("the text tower's loader panicked".to_owned()))??;
     let vision = vision?;
-    if vision.dimensions() != text.dimensions() {
+    let (pictures, texts) = (vision.facts().dimensions, text.facts().dimensions);
+    if pictures != texts {
         let problem = format!(
-            "has vectors of {} dimensions, but the picture tower has {}: they are not of one space",
-            text.dimensions(),
-            vision.dimensions()
+            "has vectors of {texts} dimensions, but the picture tower has {pictures}: they are not of one space"
         );
         return Err(ModelError::unusable(&folder.text, problem));
     }

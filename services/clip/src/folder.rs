@@ -124,7 +124,9 @@ impl ModelFolder {
             std::iter::once(file.clone()).chain(external.is_file().then_some(external))
         });
         let described = ["config.json", "preprocessor_config.json"].map(|name| self.path.join(name));
-        for file in described.into_iter().chain([self.tokenizer.clone()]).chain(weights) {
+        let tokenizer_config = Some(self.path.join("tokenizer_config.json")).filter(|path| path.is_file());
+        let described = described.into_iter().chain([self.tokenizer.clone()]).chain(tokenizer_config);
+        for file in described.chain(weights) {
             let content = fs::File::open(&file).and_then(|content| {
                 hasher.update(&content.metadata()?.len().to_le_bytes());
                 hasher.update_reader(content)

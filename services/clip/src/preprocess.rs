@@ -110,7 +110,7 @@ impl Preprocess {
     /// Resizes and crops. Out: RGB, as large as [`Preprocess::output_size`], channel values 0 to 255; what the picture
     /// does not cover is black.
     ///
-    /// Only the part that the crop keeps is resized, so a picture of any shape costs no more memory than its output.
+    /// Only the part that the crop keeps is resized, so a long line of pixels costs no more memory than its output.
     pub fn pixels(&self, picture: &RgbImage) -> RgbImage {
         let window = self.window(Extent { width: picture.width(), height: picture.height() });
         let Window { canvas, resized, from, to, seen } = window;

@@ -20,8 +20,8 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Loads the shared library: `configured` if given, else `onnxruntime/` in the directory of the executable or one
-    /// above it (where `make onnxruntime` puts it beside the build, and a package beside the program).
+    /// Loads the shared library: `configured` if given, else `onnxruntime/` in the directory of the executable or one of
+    /// the three above it (where `make onnxruntime` puts it beside the build, and a package beside the program).
     ///
     /// # Errors
     /// When there is none, or it is older than ONNX Runtime 1.24.

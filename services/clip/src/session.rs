@@ -67,15 +67,24 @@ impl TextRole {
     }
 }
 
+/// What a tower's graph is like.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Facts {
+    /// Length of the vectors.
+    pub dimensions: usize,
+    /// Most inputs that it takes at once, if it has a bound.
+    pub batch_size_max: Option<usize>,
+    /// Whether it scales its vectors to length 1 itself, as seen on the last run.
+    pub unit_length: bool,
+}
+
 /// A loaded graph and the output that is read.
 #[derive(Debug)]
 struct Graph {
     path: PathBuf,
     session: Session,
     output: String,
-    dimensions: usize,
-    batch_size_max: Option<usize>,
-    unit_length: bool,
+    facts: Facts,
 }
 
 impl VisionTower {
@@ -110,9 +119,9 @@ impl VisionTower {
         }
         let batch_size_max = fixed_batch(shape).map_err(|problem| unusable(&problem))?;
         let mut tower = Self { input: input.name().to_owned(), graph, half, height, width };
-        tower.graph.batch_size_max = batch_size_max;
+        tower.graph.facts.batch_size_max = batch_size_max;
         let grey = vec![0.0; tower.tensor_length()];
-        tower.graph.dimensions = tower.run_raw(&[grey])?.1;
+        tower.graph.facts.dimensions = tower.run_raw(&[grey])?.1;
         Ok(tower)
     }
 
@@ -125,19 +134,9 @@ impl VisionTower {
         self.run_raw(pictures).map_err(|error| error.to_string()).and_then(|(values, width)| unit(&values, width))
     }
 
-    /// Length of the vectors.
-    pub fn dimensions(&self) -> usize {
-        self.graph.dimensions
-    }
-
-    /// Most pictures that the graph takes at once, if it has a bound.
-    pub fn batch_size_max(&self) -> Option<usize> {
-        self.graph.batch_size_max
-    }
-
-    /// Whether the graph itself scales its vectors to length 1, as seen on the last run.
-    pub fn unit_length(&self) -> bool {
-        self.graph.unit_length
+    /// What its graph is like.
+    pub fn facts(&self) -> Facts {
+        self.graph.facts
     }
 
     fn tensor_length(&self) -> usize {
@@ -222,8 +221,8 @@ impl TextTower {
         };
         let batch_size_max = fixed_batch(&shape).map_err(|problem| unusable(&problem))?;
         let mut tower = Self { graph, inputs, length, padding };
-        tower.graph.batch_size_max = batch_size_max;
-        tower.graph.dimensions = tower.run_raw(&[Tokens(vec![padding; 2])])?.1;
+        tower.graph.facts.batch_size_max = batch_size_max;
+        tower.graph.facts.dimensions = tower.run_raw(&[Tokens(vec![padding; 2])])?.1;
         Ok(tower)
     }
 
@@ -235,19 +234,9 @@ impl TextTower {
         self.run_raw(texts).map_err(|error| error.to_string()).and_then(|(values, width)| unit(&values, width))
     }
 
-    /// Length of the vectors.
-    pub fn dimensions(&self) -> usize {
-        self.graph.dimensions
-    }
-
-    /// Most texts that the graph takes at once, if it has a bound.
-    pub fn batch_size_max(&self) -> Option<usize> {
-        self.graph.batch_size_max
-    }
-
-    /// Whether the graph itself scales its vectors to length 1, as seen on the last run.
-    pub fn unit_length(&self) -> bool {
-        self.graph.unit_length
+    /// What its graph is like.
+    pub fn facts(&self) -> Facts {
+        self.graph.facts
     }
 
     /// The one length that texts are padded to, if there is one.
@@ -305,7 +294,7 @@ impl Graph {
         }
         let output = chosen.name().to_owned();
         let path = path.to_owned();
-        Ok(Self { path, session, output, dimensions: 0, batch_size_max: None, unit_length: false })
+        Ok(Self { path, session, output, facts: Facts::default() })
     }
 
     /// Runs the graph. Out: `rows` vectors, one behind the other, and their length.
@@ -329,7 +318,7 @@ impl Graph {
             return Err(unusable(&"answered with a value that is not finite, or with none"));
         }
         let norm = |row: &[f32]| row.iter().map(|value| value * value).sum::<f32>().sqrt();
-        self.unit_length = values.chunks(width).all(|row| (norm(row) - 1.0).abs() < 1e-3);
+        self.facts.unit_length = values.chunks(width).all(|row| (norm(row) - 1.0).abs() < 1e-3);
         Ok((values, width))
     }
 }

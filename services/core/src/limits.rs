@@ -6,6 +6,9 @@ pub const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const PHOTO_BYTES_MAX: usize = 20 * 1024 * 1024;
 /// Largest photo, in pixels; read from its header, before anything is decoded.
 pub const PHOTO_PIXELS_MAX: u64 = 64_000_000;
+/// Longest edge of a photo, in pixels: JPEG's own limit. A line of millions of pixels costs far more to resize than its
+/// number of pixels says.
+pub const PHOTO_EDGE_MAX: u32 = 65_535;
 /// Longest text of a signal, in bytes of UTF-8.
 pub const TEXT_BYTES_MAX: usize = 1024;
 /// Most signals in one search.

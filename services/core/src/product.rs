@@ -285,6 +285,18 @@ impl AttributeValue {
     }
 }
 
+impl AttributeValue {
+    /// How many bytes of text it holds.
+    pub(crate) fn text_bytes(&self) -> usize {
+        match self {
+            Self::Keyword(text) | Self::Prose(text) => text.len(),
+            Self::Keywords(texts) => texts.iter().map(|text| 32 + text.len()).sum(),
+            Self::Path(path) => path.0.iter().map(|segment| 32 + segment.len()).sum(),
+            Self::Integer(_) | Self::Decimal(_) | Self::Bool(_) | Self::Money(_) => 0,
+        }
+    }
+}
+
 impl fmt::Display for AttributeValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

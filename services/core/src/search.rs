@@ -182,6 +182,7 @@ impl Search {
         let page_size = check(&request)?;
         let generation = self.index.current(&request.catalog).await?;
         self.check_model(&*generation)?;
+        self.check_dimensions(&request.signals)?;
         let filter = request.filter.as_ref().map(|filter| filter.resolve(&generation.info().schema)).transpose()?;
         let key = query_key(&request, page_size, &*generation).await;
         let offset = page_token::decode(&request.page_token, &key)?;
@@ -303,15 +304,24 @@ impl Search {
                     .ok_or_else(|| SearchError::Internal(format!("product `{id}` has no picture vector")))
             }
             SignalSource::Embedding(values) => {
-                let dimensions = self.embedder.model().dimensions;
-                if values.len() != dimensions {
-                    let problem = format!("has {} values, but the model has {dimensions} dimensions", values.len());
-                    return Err(Invalid::new("embedding.values", problem).into());
-                }
                 let embedding = Embedding::normalized(values.clone());
                 Ok(embedding.ok_or_else(|| Invalid::new("embedding.values", "are all zero, or not all finite"))?)
             }
         }
+    }
+
+    /// Before anything is hashed: a vector can be as long as a message.
+    fn check_dimensions(&self, signals: &[Signal]) -> Result<(), Invalid> {
+        let dimensions = self.embedder.model().dimensions;
+        for (position, signal) in signals.iter().enumerate() {
+            if let SignalSource::Embedding(values) = &signal.source
+                && values.len() != dimensions
+            {
+                let problem = format!("has {} values, but the model has {dimensions} dimensions", values.len());
+                return Err(Invalid::new(format!("signals[{position}].embedding.values"), problem));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -391,10 +401,11 @@ async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
     (work.await, started.elapsed())
 }
 
-/// What a product takes in memory, roughly; attributes are counted at a typical size.
+/// What a product takes in memory, roughly.
 fn approximate_bytes(product: &Product) -> usize {
-    let links: usize = product.image_links.iter().map(String::len).sum();
-    512 + product.title.len() + product.description.len() + links + product.attributes.len() * 96
+    let links = product.image_links.iter().map(|link| 64 + link.len());
+    let attributes = product.attributes.iter().map(|(name, value)| 64 + name.len() + value.text_bytes());
+    512 + product.title.len() + product.description.len() + links.chain(attributes).sum::<usize>()
 }
 
 #[cfg(test)]

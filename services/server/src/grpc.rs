@@ -56,3 +56,8 @@ impl Service {
         Ok((place, CallContext::interactive(deadline)))
     }
 }
+
+/// Does something until the caller's deadline.
+async fn within<T>(call: CallContext, work: impl Future<Output = Result<T, SearchError>>) -> Result<T, SearchError> {
+    call.until_deadline(work).await.unwrap_or(Err(SearchError::DeadlineExceeded))
+}

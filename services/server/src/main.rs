@@ -14,7 +14,12 @@ use vitrine_server::{
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let settings = |flags| Settings::load(flags, env::vars());
+    let settings = |flags| {
+        // A variable that is not UTF-8 is none of ours.
+        let variables =
+            env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Settings::load(flags, variables)
+    };
     let outcome = match cli.command {
         Command::Serve(flags) => match settings(&flags) {
             Ok(settings) => {

@@ -269,11 +269,12 @@ impl Settings {
     }
 }
 
-/// Whether Kubernetes made the variable, as it does in every pod for a Service that is called `vitrine`.
+/// Whether Kubernetes made the variable, as it does in every pod for a Service whose name begins with `vitrine`.
 ///
 /// Source: Kubernetes documentation, "Discovering services", environment variables.
 fn is_service_link(name: &str) -> bool {
-    name.starts_with("service_host") || name.starts_with("service_port") || name == "port" || name.starts_with("port_")
+    let of_service = name.contains("service_host") || name.contains("service_port");
+    of_service || name == "port" || name.ends_with("_port") || name.contains("port_")
 }
 
 /// Values of one source, by setting.
@@ -448,6 +449,7 @@ mod tests {
             ("VITRINE_QUEUE_SIZE_MAX", "20"),
             ("VITRINE_CATALOG", "the loader's"),
             ("VITRINE_PORT_50051_TCP", "tcp://a service link of Kubernetes"),
+            ("VITRINE_EMBED_SERVICE_HOST", "another"),
         ];
         let settings = load(file, &env, &flags).unwrap();
         assert_eq!((settings.clip().batch_size_max, settings.queue_size_max()), (3, 20));

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use vitrine_core::{
     Invalid,
     filter::{Filter, FilterValue},
-    limits::{FILTER_DEPTH_MAX, SIGNALS_MAX},
+    limits::{FILTER_DEPTH_MAX, FILTER_TERMS_MAX, SIGNALS_MAX},
     product::{CatalogName, ProductId},
     search::SearchRequest,
     signal::{Photo, QueryText, Region, Signal, SignalSource, Weight},
@@ -21,19 +21,21 @@ pub(super) fn search_request(
         let problem = format!("has {}, more than the limit of {SIGNALS_MAX}", request.signals.len());
         return Err(Invalid::new("signals", problem));
     }
-    let streams = uploaded.is_some();
     let signals = request.signals.into_iter().enumerate().map(|(position, signal)| {
         self::signal(signal, &mut uploaded).map_err(|invalid| invalid.within(&format!("signals[{position}]")))
     });
     let signals = signals.collect::<Result<Vec<_>, _>>()?;
-    if streams && uploaded.is_some() {
+    if uploaded.is_some() {
         return Err(Invalid::new("signals", "has no `uploaded_photo` for the stream's photo"));
     }
     let page_size = usize::try_from(request.page_size).map_err(|_| Invalid::new("page_size", "is negative"))?;
     Ok(SearchRequest {
         catalog: CatalogName::new(&request.catalog)?,
         signals,
-        filter: request.filter.map(|filter| self::filter(filter, "filter", 1)).transpose()?,
+        filter: request
+            .filter
+            .map(|filter| self::filter(filter, "filter", 1, &mut { FILTER_TERMS_MAX }))
+            .transpose()?,
         page_size,
         page_token: request.page_token,
         score_min: request.score_min,
@@ -71,17 +73,20 @@ fn region(region: pb::Region) -> Result<Region, Invalid> {
     Region::new(region.left, region.top, region.right, region.bottom)
 }
 
-/// A filter; `field` is its path in the request and `level` its depth, 1 at the root.
-fn filter(filter: pb::Filter, field: &str, level: usize) -> Result<Filter, Invalid> {
+/// A filter; `field` is its path in the request, `level` its depth, 1 at the root, and `left` how many nodes it may have.
+fn filter(filter: pb::Filter, field: &str, level: usize, left: &mut usize) -> Result<Filter, Invalid> {
     use pb::filter::Node;
     // Checked here, too, since this function calls itself.
     if level > FILTER_DEPTH_MAX {
         return Err(Invalid::new("filter", format_args!("is deeper than {FILTER_DEPTH_MAX} levels")));
     }
-    let list = |name: &str, filters: pb::FilterList| {
+    *left = left
+        .checked_sub(1)
+        .ok_or_else(|| Invalid::new("filter", format_args!("has more than {FILTER_TERMS_MAX} nodes and values")))?;
+    let mut list = |name: &str, filters: pb::FilterList| {
         let filters = filters.filters.into_iter().enumerate();
         let filters =
-            filters.map(|(at, inner)| self::filter(inner, &format!("{field}.{name}.filters[{at}]"), level + 1));
+            filters.map(|(at, inner)| self::filter(inner, &format!("{field}.{name}.filters[{at}]"), level + 1, left));
         filters.collect::<Result<Vec<_>, _>>()
     };
     let within = |name: &str| format!("{field}.{name}");
@@ -90,7 +95,7 @@ fn filter(filter: pb::Filter, field: &str, level: usize) -> Result<Filter, Inval
         None => Err(Invalid::new(field, "is empty")),
         Some(Node::AllOf(filters)) => list("all_of", filters).map(Filter::All),
         Some(Node::AnyOf(filters)) => list("any_of", filters).map(Filter::Any),
-        Some(Node::Not(inner)) => Ok(Filter::Not(Box::new(self::filter(*inner, &within("not"), level + 1)?))),
+        Some(Node::Not(inner)) => Ok(Filter::Not(Box::new(self::filter(*inner, &within("not"), level + 1, left)?))),
         Some(Node::Equals(equals)) => {
             Ok(Filter::equals(named(equals.attribute, &within("equals"))?, value("equals.value", equals.value)?))
         }

@@ -3,14 +3,14 @@
 use tonic::{Request, Response, Status, Streaming};
 use vitrine_proto::v1::{self as pb, recommendation_service_server::RecommendationService};
 
-use super::{Service, from_pb, status, to_pb, upload};
+use super::{Service, from_pb, status, to_pb, upload, within};
 
 #[tonic::async_trait]
 impl RecommendationService for Service {
     async fn search(&self, request: Request<pb::SearchRequest>) -> Result<Response<pb::SearchResponse>, Status> {
         let (_place, call) = self.admit(&request)?;
         let request = from_pb::search_request(request.into_inner(), None).map_err(status::from_invalid)?;
-        let response = self.search.search(request, call).await.map_err(status::from_search)?;
+        let response = within(call, Box::pin(self.search.search(request, call))).await.map_err(status::from_search)?;
         Ok(Response::new(to_pb::search_response(&response)))
     }
 
@@ -22,7 +22,7 @@ impl RecommendationService for Service {
         let (request, photo) = upload::collect(&mut request.into_inner(), call).await?;
         let uploaded = upload::field(&request);
         let request = from_pb::search_request(request, Some(photo)).map_err(status::from_invalid)?;
-        let response = self.search.search(request, call).await;
+        let response = within(call, Box::pin(self.search.search(request, call))).await;
         let response = response.map_err(|error| status::from_search(upload::name_field(error, &uploaded)))?;
         Ok(Response::new(pb::SearchUploadResponse { response: Some(to_pb::search_response(&response)) }))
     }
