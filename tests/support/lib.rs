@@ -2,8 +2,10 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that panics has failed")]
 
+mod raw;
+
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -12,6 +14,8 @@ use std::{
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use vitrine_clip::Runtime;
+
+pub use raw::{RawCall, halves};
 
 /// Longest wait for a server to come up; far beyond what it needs, for machines that do other things besides.
 const START_MAX: Duration = Duration::from_mins(1);
@@ -40,6 +44,20 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     }
     eprintln!("skipped: there is no ../shared/{path} beside this repository");
     None
+}
+
+/// The drawn shop's feed.
+pub fn demo() -> PathBuf {
+    repository().join("demo/products.jsonl")
+}
+
+/// The first products of the drawn shop, in a feed of their own whose pictures are found.
+pub fn small_feed(dir: &Path, count: usize) -> PathBuf {
+    let feed = fs::read_to_string(demo()).unwrap();
+    let lines: Vec<_> = feed.lines().take(count).collect();
+    let path = dir.join("small.jsonl");
+    fs::write(&path, lines.join("\n").replace("images/", &format!("{}/demo/images/", repository().display()))).unwrap();
+    path
 }
 
 /// A program of this workspace, built beside the tests.
@@ -108,6 +126,11 @@ impl Server {
         self.endpoint.uri().to_string()
     }
 
+    /// Its host and port.
+    pub fn authority(&self) -> &str {
+        self.endpoint.uri().authority().unwrap().as_str()
+    }
+
     /// A connection to it.
     pub async fn channel(&self) -> Channel {
         self.endpoint.connect().await.unwrap()
@@ -125,10 +148,15 @@ impl Server {
         &mut self.process
     }
 
-    /// Sends SIGTERM and waits for the end. Out: whether it ended well.
-    pub fn terminate(&mut self) -> bool {
+    /// Sends SIGTERM.
+    pub fn send_sigterm(&self) {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    }
+
+    /// Sends SIGTERM and waits for the end. Out: whether it ended well.
+    pub fn terminate(&mut self) -> bool {
+        self.send_sigterm();
         self.process.wait().unwrap().success()
     }
 }

@@ -5,8 +5,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -15,20 +14,7 @@ use tonic::Request;
 use vitrine_proto::v1::{
     SearchRequest, Signal, recommendation_service_client::RecommendationServiceClient, signal::Source,
 };
-use vitrine_tests::{Server, load, load_well, loader, program, repository};
-
-fn demo() -> PathBuf {
-    repository().join("demo/products.jsonl")
-}
-
-/// The first products of the demo, in a feed of their own whose pictures are found.
-fn small_feed(dir: &Path, count: usize) -> PathBuf {
-    let feed = fs::read_to_string(demo()).unwrap();
-    let lines: Vec<_> = feed.lines().take(count).collect();
-    let path = dir.join("small.jsonl");
-    fs::write(&path, lines.join("\n").replace("images/", &format!("{}/demo/images/", repository().display()))).unwrap();
-    path
-}
+use vitrine_tests::{Server, demo, load, load_well, loader, program, repository, small_feed};
 
 fn search(server: &str, arguments: &[&str]) -> std::process::Output {
     program("vitrine").args(["search", "--server", server, "--json"]).args(arguments).output().unwrap()
@@ -94,8 +80,7 @@ async fn sigterm_lets_running_requests_finish() {
     load_well(&small_feed(dir.path(), 5), dir.path(), &[]);
     let mut server = Server::start(dir.path(), &["--drain-pause-ms", "300"]).await;
     let channel = server.channel().await;
-    let id = server.process().id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    server.send_sigterm();
     let started = Instant::now();
     while server.is_serving().await {
         assert!(started.elapsed() < Duration::from_secs(30), "readiness is never turned off");

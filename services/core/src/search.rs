@@ -90,7 +90,7 @@ pub enum SearchError {
         capacity: usize,
     },
     /// The deadline passed.
-    #[error("deadline passed before the search was done")]
+    #[error("deadline passed before the answer was made")]
     DeadlineExceeded,
     /// The index or the model does not answer; retry elsewhere or later.
     #[error("{0}")]

@@ -18,10 +18,17 @@ use vitrine_proto::{
     },
 };
 
-use crate::{grpc::Service, settings::Settings};
+use crate::{
+    grpc::{Admission, Service},
+    settings::Settings,
+};
 
 /// Bytes that a client may send on one stream before the server has read them: a typical photo whole.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Streams of a connection beside those of requests in work: health checks, and requests that are refused in words.
+/// What comes beyond them is held back by its client.
+const SPARE_STREAMS: u32 = 64;
 
 /// Time for the last answers to reach their clients, and for connections to close by themselves.
 const CLOSE_GRACE: Duration = Duration::from_millis(250);
@@ -88,9 +95,12 @@ pub async fn run(
     let (embedder, index) = start_parts(&settings).await?;
     let search = Search::new(Arc::clone(&embedder), Arc::<EdgeIndex>::clone(&index), settings.search());
     let search = Arc::new(search);
-    let service = Service::new(search, Arc::clone(&embedder), settings.requests_max(), settings.deadline_max());
+    let service = Service::new(search, Arc::clone(&embedder));
+    let requests = Admission::new(settings.requests_max(), settings.deadline_max());
+    let recommendation = RecommendationServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let catalog = CatalogServiceServer::new(service.clone());
+    let embedding = EmbeddingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
 
-    let requests = service.clone();
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -101,13 +111,14 @@ pub async fn run(
     let server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(4 * STREAM_WINDOW_BYTES)
+        .max_concurrent_streams(streams_max(settings.requests_max()))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(health_service)
         .add_service(reflection().build_v1().context("describe the contract")?)
         .add_service(reflection().build_v1alpha().context("describe the contract")?)
-        .add_service(RecommendationServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(CatalogServiceServer::new(service.clone()))
-        .add_service(EmbeddingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(requests.before(recommendation))
+        .add_service(requests.before(catalog))
+        .add_service(requests.before(embedding))
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
             // A dropped sender is the end of this function, which drops the server, too.
             drop(drain.await);
@@ -143,6 +154,11 @@ pub async fn run(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Most streams of one connection: one client alone may fill every place, and is told when it has.
+fn streams_max(requests_max: usize) -> u32 {
+    u32::try_from(requests_max).unwrap_or(u32::MAX).saturating_add(SPARE_STREAMS)
 }
 
 /// Loads the model and opens what the index holds, side by side.

@@ -88,11 +88,11 @@ pub struct Flags {
     #[arg(long, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_size_max: Option<String>,
-    /// Most requests in work at once. [default: 512]
+    /// Most requests at once, from their first byte to their answer. [default: 512]
     #[arg(long, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_max: Option<String>,
-    /// Longest time for a request, in ms, whatever deadline it brings. [default: 10000]
+    /// Longest time for a request, its upload included, in ms, whatever deadline it brings. [default: 10000]
     #[arg(long, value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_ms_max: Option<String>,
@@ -238,12 +238,12 @@ impl Settings {
         self.queue_size_max
     }
 
-    /// Most requests in work at once.
+    /// Most requests at once, from their first byte to their answer.
     pub fn requests_max(&self) -> usize {
         self.requests_max
     }
 
-    /// Longest time for a request.
+    /// Longest time for a request, its upload included.
     pub fn deadline_max(&self) -> Duration {
         self.deadline_max
     }

@@ -2,20 +2,39 @@
 
 use std::time::{Duration, Instant};
 
-use tonic::metadata::MetadataMap;
+use http::HeaderMap;
 use vitrine_core::Invalid;
 
-/// When to stop working on a request: shortly before its caller, or tonic's own timer, gives up on it, so that the
-/// answer is DEADLINE_EXCEEDED and not CANCELLED; at the latest after `max`.
-///
-/// Source of the header's form: gRPC over HTTP/2, `Timeout`.
-pub(super) fn of(metadata: &MetadataMap, max: Duration) -> Result<Instant, Invalid> {
-    let Some(header) = metadata.get("grpc-timeout") else { return Ok(Instant::now() + max) };
-    let timeout = header.to_str().ok().and_then(parse);
-    let timeout =
-        timeout.ok_or_else(|| Invalid::new("grpc-timeout", "is not up to 8 digits and one of H M S m u n"))?;
-    let margin = (timeout / 20).min(Duration::from_millis(5));
-    Ok(Instant::now() + timeout.saturating_sub(margin).min(max))
+/// Most time kept back from the caller's deadline for the answer to be made and to arrive.
+const MARGIN_MAX: Duration = Duration::from_millis(5);
+
+/// Until when a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Deadline {
+    /// When to stop working on it and answer with what there is.
+    pub(super) work: Instant,
+    /// When to answer that the deadline passed, whatever is still going on: shortly before the caller, or tonic's own
+    /// timer, gives up, so that the answer is DEADLINE_EXCEEDED and not CANCELLED.
+    pub(super) answer: Instant,
+}
+
+impl Deadline {
+    /// What the headers of a request that came `now` ask for, at most `max`.
+    ///
+    /// Source of the header's form: gRPC over HTTP/2, `Timeout`.
+    pub(super) fn of(headers: &HeaderMap, max: Duration, now: Instant) -> Result<Self, Invalid> {
+        let (work, margin) = match headers.get("grpc-timeout") {
+            None => (max, MARGIN_MAX),
+            Some(header) => {
+                let timeout = header.to_str().ok().and_then(parse);
+                let timeout = timeout
+                    .ok_or_else(|| Invalid::new("grpc-timeout", "is not up to 8 digits and one of H M S m u n"))?;
+                let margin = (timeout / 20).min(MARGIN_MAX);
+                (timeout.saturating_sub(margin).min(max), margin)
+            }
+        };
+        Ok(Self { work: now + work, answer: now + work + margin / 2 })
+    }
 }
 
 fn parse(header: &str) -> Option<Duration> {
@@ -37,6 +56,8 @@ fn parse(header: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -46,5 +67,20 @@ mod tests {
         for header in ["", "S", "123456789S", "1s", "-1S", "1.5S", "1€"] {
             assert_eq!(parse(header), None, "{header}");
         }
+    }
+
+    #[test]
+    fn work_ends_before_the_answer_and_the_answer_before_the_caller_leaves() {
+        let (now, max) = (Instant::now(), Duration::from_secs(10));
+        let of = |timeout: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", HeaderValue::from_static(timeout));
+            Deadline::of(&headers, max, now).unwrap()
+        };
+        let micros = |count| now + Duration::from_micros(count);
+        assert_eq!(of("1S"), Deadline { work: micros(995_000), answer: micros(997_500) });
+        assert_eq!(of("20m"), Deadline { work: micros(19_000), answer: micros(19_500) });
+        assert_eq!(of("1H"), Deadline { work: micros(10_000_000), answer: micros(10_002_500) });
+        assert_eq!(Deadline::of(&HeaderMap::new(), max, now).unwrap(), of("1H"));
     }
 }

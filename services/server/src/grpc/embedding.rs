@@ -11,7 +11,7 @@ use vitrine_core::{
 };
 use vitrine_proto::v1::{self as pb, embedding_service_server::EmbeddingService};
 
-use super::{Service, from_pb, status};
+use super::{Service, call_of, from_pb, status};
 
 /// Inputs of one request that are worked on at once: enough to fill a batch, few enough that others get their turn.
 const INPUTS_AT_ONCE: usize = 16;
@@ -19,7 +19,7 @@ const INPUTS_AT_ONCE: usize = 16;
 #[tonic::async_trait]
 impl EmbeddingService for Service {
     async fn embed(&self, request: Request<pb::EmbedRequest>) -> Result<Response<pb::EmbedResponse>, Status> {
-        let (_place, mut call) = self.admit(&request)?;
+        let mut call = call_of(&request)?;
         let request = request.into_inner();
         match request.inputs.len() {
             0 => return Err(status::from_invalid(Invalid::new("inputs", "is empty"))),
@@ -49,6 +49,10 @@ impl EmbeddingService for Service {
 
 async fn embed(embedder: &dyn Embedder, input: pb::EmbedInput, call: CallContext) -> Result<Embedding, EmbedError> {
     use pb::embed_input::Source;
+    // The last of many inputs must not spend what is kept back for the answer.
+    if !call.has_time() {
+        return Err(EmbedError::DeadlineExceeded);
+    }
     match input.source {
         None => Err(Invalid::new("source", "is missing: one of photo and text").into()),
         Some(Source::Text(text)) => embedder.embed_text(&QueryText::new(text, "text")?, call).await,

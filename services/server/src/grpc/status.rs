@@ -43,6 +43,11 @@ pub(super) fn from_search(error: SearchError) -> Status {
     }
 }
 
+/// UNAVAILABLE: the caller should ask another replica, or this one when it has started again.
+pub(super) fn stopping() -> Status {
+    Status::unavailable("the server is stopping")
+}
+
 /// Finds the log line of an error that a client reports.
 fn error_id() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use tonic::{Status, Streaming};
-use vitrine_core::{Invalid, embed::CallContext, limits::PHOTO_BYTES_MAX, search::SearchError};
+use vitrine_core::{Invalid, limits::PHOTO_BYTES_MAX, search::SearchError};
 use vitrine_proto::v1 as pb;
 
 use super::status;
@@ -10,16 +10,15 @@ use super::status;
 /// The stream's request and its photo, at most [`PHOTO_BYTES_MAX`] bytes.
 pub(super) async fn collect(
     stream: &mut Streaming<pb::SearchUploadRequest>,
-    call: CallContext,
 ) -> Result<(pb::SearchRequest, Bytes), Status> {
     use pb::search_upload_request::Part;
     let invalid = |field: &str, problem: String| status::from_invalid(Invalid::new(field, problem));
-    let request = match next(stream, call).await? {
+    let request = match next(stream).await? {
         Some(Part::Request(request)) => request,
         Some(Part::Chunk(_)) | None => return Err(invalid("request", "is not the stream's first message".to_owned())),
     };
     let mut photo = BytesMut::new();
-    while let Some(part) = next(stream, call).await? {
+    while let Some(part) = next(stream).await? {
         match part {
             Part::Chunk(chunk) if photo.len() + chunk.len() > PHOTO_BYTES_MAX => {
                 return Err(invalid(
@@ -39,11 +38,8 @@ pub(super) async fn collect(
 
 async fn next(
     stream: &mut Streaming<pb::SearchUploadRequest>,
-    call: CallContext,
 ) -> Result<Option<pb::search_upload_request::Part>, Status> {
-    let message = call.until_deadline(stream.message()).await;
-    let message = message.ok_or_else(|| status::from_search(SearchError::DeadlineExceeded))?;
-    match message? {
+    match stream.message().await? {
         None => Ok(None),
         Some(pb::SearchUploadRequest { part: Some(part) }) => Ok(Some(part)),
         Some(pb::SearchUploadRequest { part: None }) => {
