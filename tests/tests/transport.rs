@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 use vitrine_proto::v1::{
     EmbedInput, EmbedRequest, Photo, SearchRequest, SearchUploadRequest, Signal, UploadedPhoto, embed_input,
@@ -37,15 +37,19 @@ fn search_by_photo() -> SearchRequest {
     search(Source::Photo(Photo { content: photo(), region: None }))
 }
 
-/// Searches by words until the server has no place for it, which it has not when other calls have come in.
+/// Asks until the server has no place, which it has not when other calls have come in. What is asked is wrong in a way
+/// that is seen once there is a place, and so takes none from them.
 async fn refusal(server: &Server) -> Status {
     let mut client = RecommendationServiceClient::new(server.channel().await);
     let started = Instant::now();
     loop {
-        match client.search(search(Source::Text("a sofa".to_owned()))).await {
-            Ok(_) => assert!(started.elapsed() < PATIENCE, "bodies on their way take no place"),
-            Err(status) => return status,
+        let mut wrong = Request::new(SearchRequest::default());
+        wrong.metadata_mut().insert("grpc-timeout", "soon".parse().unwrap());
+        let status = client.search(wrong).await.unwrap_err();
+        if status.code() != Code::InvalidArgument {
+            return status;
         }
+        assert!(started.elapsed() < PATIENCE, "bodies on their way take no place");
     }
 }
 
