@@ -107,6 +107,28 @@ async fn found(generation: &dyn Generation, query: IndexQuery) -> Vec<String> {
     generation.search(query).await.unwrap().into_iter().map(|hit| hit.product.id.to_string()).collect()
 }
 
+/// A query that compares with pictures and texts.
+fn query_of_two() -> IndexQuery {
+    let mut both = query(Target::Image, vector(8002));
+    both.vectors[0].share = 0.4;
+    both.vectors.push(QueryVector { target: Target::Text, embedding: vector(1_000_009), share: 0.6 });
+    both
+}
+
+/// The pages of a query, joined.
+async fn paged(generation: &dyn Generation, query: &IndexQuery, size: usize) -> Vec<String> {
+    let mut joined = Vec::new();
+    loop {
+        let page = IndexQuery { offset: joined.len(), limit: size, ..query.clone() };
+        let page = found(generation, page).await;
+        let last = page.len() < size;
+        joined.extend(page);
+        if last {
+            return joined;
+        }
+    }
+}
+
 /// The suite, for an empty index.
 async fn suite(index: &dyn ProductIndex) {
     let catalog = CatalogName::default();
@@ -132,10 +154,7 @@ async fn suite(index: &dyn ProductIndex) {
 
     // Texts have vectors of their own; two vectors' similarities add up by share.
     assert_eq!(found(&*generation, query(Target::Text, vector(1_000_009))).await[0], "p9");
-    let mut both = query(Target::Image, vector(8002));
-    both.vectors[0].share = 0.4;
-    both.vectors.push(QueryVector { target: Target::Text, embedding: vector(1_000_009), share: 0.6 });
-    let hits = generation.search(both).await.unwrap();
+    let hits = generation.search(query_of_two()).await.unwrap();
     for hit in &hits {
         let [image, text] = hit.similarities.as_slice() else { panic!("{hit:?}") };
         assert!((hit.score - 0.4 * image.cosine - 0.6 * text.cosine).abs() < 1e-5);
@@ -143,13 +162,8 @@ async fn suite(index: &dyn ProductIndex) {
     assert_eq!(hits.len(), 100);
 
     // Pages join without gaps; excluded products and low scores are left out.
-    let all = found(&*generation, query(Target::Image, vector(1))).await;
-    let mut paged = Vec::new();
-    for offset in (0..100).step_by(30) {
-        let page = IndexQuery { offset, limit: 30, ..query(Target::Image, vector(1)) };
-        paged.extend(found(&*generation, page).await);
-    }
-    assert_eq!(all, paged);
+    let one = query(Target::Image, vector(1));
+    assert_eq!(found(&*generation, one.clone()).await, paged(&*generation, &one, 30).await);
     let excluding = IndexQuery { exclude: vec![id(8), id(9)], ..query(Target::Image, vector(8002)) };
     let rest = found(&*generation, excluding).await;
     assert!(rest.len() == 98 && !rest.contains(&"p8".to_owned()));
@@ -160,6 +174,30 @@ async fn suite(index: &dyn ProductIndex) {
     // twice is there once.
     load(index, (50..60).chain(50..55)).await;
     assert_eq!(found(&*generation, query(Target::Image, vector(1))).await.len(), 100);
+}
+
+/// More products than an index may take as candidates of one vector: pages of a query of two vectors join all the
+/// same, without a gap or a repeat, wherever they are cut.
+async fn deep_pages_join(index: &dyn ProductIndex) {
+    load(index, 0..1500).await;
+    let generation = index.current(&CatalogName::default()).await.unwrap();
+    let whole = found(&*generation, IndexQuery { limit: 2000, ..query_of_two() }).await;
+    assert!(whole.len() >= 1000, "{}", whole.len());
+    assert_eq!(whole.iter().collect::<BTreeSet<_>>().len(), whole.len());
+    for size in [7, 64, 200] {
+        assert_eq!(paged(&*generation, &query_of_two(), size).await, whole, "pages of {size}");
+    }
+}
+
+#[tokio::test]
+async fn deep_pages_of_memory_index_join() {
+    deep_pages_join(&MemoryIndex::default()).await;
+}
+
+#[tokio::test]
+async fn deep_pages_of_edge_index_join() {
+    let dir = tempfile::tempdir().unwrap();
+    deep_pages_join(&edge(dir.path())).await;
 }
 
 #[tokio::test]
