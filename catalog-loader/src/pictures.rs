@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use bytes::Bytes;
-use vitrine_core::limits::PHOTO_BYTES_MAX;
+use vitrine_core::{compute::blocking, limits::PHOTO_BYTES_MAX};
 
 /// Pictures in files whose paths are relative to the feed.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ impl Pictures {
             }
             std::fs::read(path)
         };
-        let content = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?;
+        let content = blocking(read).await.map_err(|error| error.to_string())?;
         content.map(Bytes::from).map_err(|error| format!("{shown}: {error}"))
     }
 }

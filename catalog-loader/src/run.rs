@@ -10,6 +10,7 @@ use std::{
 use vitrine_clip::{ClipEmbedder, ClipOptions, ModelError, Runtime};
 use vitrine_core::{
     cache::CachedEmbedder,
+    compute::blocking,
     embed::Embedder as _,
     gate::{self, GateReport},
     index::{IndexError, ProductIndex as _, SealedGeneration},
@@ -147,11 +148,11 @@ async fn load(arguments: &Arguments) -> Result<(Summary, Box<dyn SealedGeneratio
     if let Err(error) = std::fs::File::open(&arguments.feed) {
         return Err(no_feed(error.to_string()));
     }
-    let survey = in_background({
+    let survey = blocking({
         let feed = feed.clone();
         move || survey(&feed)
     });
-    let survey = survey.await.map_err(LoadError::Unreadable)?;
+    let survey = survey.await.map_err(io::Error::other).flatten().map_err(LoadError::Unreadable)?;
 
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let threads = if arguments.threads == 0 { cores } else { arguments.threads };
@@ -223,10 +224,6 @@ fn check_tally(tally: &Tally, survey: &Survey, arguments: &Arguments) -> Result<
         ));
     }
     Ok(())
-}
-
-async fn in_background<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 impl fmt::Display for Summary {

@@ -12,10 +12,11 @@ use std::{
 };
 
 use tonic::transport::{Channel, Endpoint};
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use vitrine_clip::Runtime;
 
 pub use raw::{RawCall, halves};
+pub use tonic_health::pb::health_check_response::ServingStatus;
 
 /// Longest wait for a server to come up; far beyond what it needs, for machines that do other things besides.
 const START_MAX: Duration = Duration::from_mins(1);
@@ -60,6 +61,12 @@ pub fn small_feed(dir: &Path, count: usize) -> PathBuf {
     path
 }
 
+/// The manifest of a catalogue's serving generation, without which it cannot be opened.
+pub fn manifest(catalog: &Path) -> PathBuf {
+    let id = fs::read_to_string(catalog.join("CURRENT")).unwrap();
+    catalog.join("generations").join(id).join("generation.json")
+}
+
 /// A program of this workspace, built beside the tests.
 pub fn program(name: &str) -> Command {
     let tests = env::current_exe().unwrap();
@@ -101,15 +108,8 @@ pub struct Server {
 impl Server {
     /// Starts a server on a free port and waits until it serves.
     pub async fn start(index_dir: &Path, arguments: &[&str]) -> Self {
-        // The port is free when it is asked for; another process taking it meanwhile fails the test, and no more.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
         let started = Instant::now();
-        let mut command = program("vitrine");
-        command.args(["serve", "--listen", &address, "--index-poll-ms", "50", "--index-dir"]).arg(index_dir);
-        let process = command.args(arguments).spawn().unwrap();
-        let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
-        let mut server = Self { process, endpoint, ready_after: Duration::ZERO };
+        let mut server = Self::spawn(index_dir, arguments);
         while !server.is_serving().await {
             assert!(started.elapsed() < START_MAX, "the server does not come up");
             if let Some(status) = server.process.try_wait().unwrap() {
@@ -119,6 +119,18 @@ impl Server {
         }
         server.ready_after = started.elapsed();
         server
+    }
+
+    /// Starts a server on a free port and waits for nothing.
+    pub fn spawn(index_dir: &Path, arguments: &[&str]) -> Self {
+        // The port is free when it is asked for; another process taking it meanwhile fails the test, and no more.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let mut command = program("vitrine");
+        command.args(["serve", "--listen", &address, "--index-poll-ms", "50", "--index-dir"]).arg(index_dir);
+        let process = command.args(arguments).spawn().unwrap();
+        let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+        Self { process, endpoint, ready_after: Duration::ZERO }
     }
 
     /// Its address, for the command line.
@@ -138,9 +150,15 @@ impl Server {
 
     /// Whether its health service says SERVING.
     pub async fn is_serving(&self) -> bool {
-        let Ok(channel) = self.endpoint.connect().await else { return false };
-        let health = HealthClient::new(channel).check(HealthCheckRequest::default()).await;
-        health.is_ok_and(|health| health.into_inner().status() == ServingStatus::Serving)
+        self.health("").await == Some(ServingStatus::Serving)
+    }
+
+    /// What its health service says of a service; `None` while it does not answer.
+    pub async fn health(&self, service: &str) -> Option<ServingStatus> {
+        let channel = self.endpoint.connect().await.ok()?;
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let health = HealthClient::new(channel).check(request).await.ok()?;
+        Some(health.into_inner().status())
     }
 
     /// Its process.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, process::Command, sync::Arc, time::Duration};
 
 use proptest::{prelude::*, test_runner::TestRunner};
 use vitrine_core::{
@@ -13,6 +13,7 @@ use vitrine_core::{
     product::{AttributeSpec, AttributeType, AttributeValue, CatalogName, Product, ProductId, Schema},
 };
 use vitrine_index::{EdgeIndex, EdgeOptions};
+use vitrine_tests::manifest;
 
 const DIMENSIONS: usize = 8;
 
@@ -210,7 +211,7 @@ async fn edge_index_keeps_the_contract() {
     let dir = tempfile::tempdir().unwrap();
     let index = edge(dir.path());
     suite(&index).await;
-    index.refresh().await.unwrap();
+    index.refresh().await;
     let now = index.current(&CatalogName::default()).await.unwrap();
     assert_eq!(now.info().products, 10);
 }
@@ -322,4 +323,68 @@ async fn what_killed_loaders_left_is_removed_and_never_serves() {
     load(&edge(dir.path()), 0..4).await;
     assert_eq!(std::fs::read_dir(&generations).unwrap().count(), 2);
     assert_eq!(edge(dir.path()).current(&CatalogName::default()).await.unwrap().info().products, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_opened_is_tried_again_after_a_pause_and_not_for_every_request() {
+    let (dir, catalog) = (tempfile::tempdir().unwrap(), CatalogName::default());
+    load(&edge(dir.path()), 0..3).await;
+    let manifest = manifest(&dir.path().join("default"));
+    let content = std::fs::read(&manifest).unwrap();
+    std::fs::write(&manifest, "nonsense").unwrap();
+
+    let index = edge(dir.path());
+    index.refresh().await;
+    assert!(!index.is_whole() && index.serving().is_empty());
+    std::fs::write(&manifest, content).unwrap();
+    for _ in 0..3 {
+        index.refresh().await;
+        let error = index.current(&catalog).await.err();
+        assert!(matches!(error, Some(IndexError::Unavailable { .. })), "{error:?}");
+    }
+    tokio::time::advance(Duration::from_millis(1001)).await;
+    assert_eq!(index.current(&catalog).await.unwrap().info().products, 3);
+    assert!(index.is_whole() && index.serving().len() == 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_after_a_failure_is_opened_at_once_and_a_failure_keeps_what_serves() {
+    let (dir, catalog) = (tempfile::tempdir().unwrap(), CatalogName::default());
+    load(&edge(dir.path()), 0..3).await;
+    let index = edge(dir.path());
+    index.refresh().await;
+    load(&edge(dir.path()), 0..4).await;
+    std::fs::write(manifest(&dir.path().join("default")), "nonsense").unwrap();
+    index.refresh().await;
+    assert_eq!(index.current(&catalog).await.unwrap().info().products, 3);
+    assert!(index.is_whole(), "the old generation serves");
+    load(&edge(dir.path()), 0..5).await;
+    index.refresh().await;
+    assert_eq!(index.current(&catalog).await.unwrap().info().products, 5);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_catalogue_that_opens_slowly_does_not_hold_up_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    load(&edge(dir.path()), 0..3).await;
+    let slow = dir.path().join("slow");
+    std::fs::create_dir_all(slow.join("generations/1")).unwrap();
+    std::fs::write(slow.join("CURRENT"), "1").unwrap();
+    // Who opens a named pipe waits until somebody writes to it, and the other way round.
+    let manifest = manifest(&slow);
+    assert!(Command::new("mkfifo").arg(&manifest).status().unwrap().success());
+
+    let index = Arc::new(edge(dir.path()));
+    let refreshing = tokio::spawn({
+        let index = Arc::clone(&index);
+        async move { index.refresh().await }
+    });
+    let writer = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(manifest));
+    let writer = writer.await.unwrap().unwrap();
+    let other = tokio::time::timeout(Duration::from_secs(30), index.current(&CatalogName::default())).await;
+    assert_eq!(other.unwrap().unwrap().info().products, 3);
+    drop(writer);
+    refreshing.await.unwrap();
+    assert!(!index.is_whole(), "an empty manifest is none");
 }

@@ -14,7 +14,7 @@ use tonic::Request;
 use vitrine_proto::v1::{
     SearchRequest, Signal, recommendation_service_client::RecommendationServiceClient, signal::Source,
 };
-use vitrine_tests::{Server, demo, load, load_well, loader, program, repository, small_feed};
+use vitrine_tests::{Server, ServingStatus, demo, load, load_well, loader, manifest, program, repository, small_feed};
 
 fn search(server: &str, arguments: &[&str]) -> std::process::Output {
     program("vitrine").args(["search", "--server", server, "--json"]).args(arguments).output().unwrap()
@@ -213,4 +213,44 @@ async fn an_empty_index_serves_and_says_what_is_missing() {
     let status = client.search(Request::new(words("a sofa"))).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::NotFound);
     eprintln!("ready after {:?}", server.ready_after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_broken_catalogue_of_two_is_unavailable_and_the_server_serves_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let feed = small_feed(dir.path(), 5);
+    load_well(&feed, dir.path(), &[]);
+    load_well(&feed, dir.path(), &["--catalog", "broken"]);
+    fs::remove_file(manifest(&dir.path().join("broken"))).unwrap();
+    let server = Server::start(dir.path(), &[]).await;
+    let mut client = RecommendationServiceClient::new(server.channel().await);
+    let broken = SearchRequest { catalog: "broken".to_owned(), ..words("a sofa") };
+    assert_eq!(client.search(broken).await.unwrap_err().code(), tonic::Code::Unavailable);
+    assert!(client.search(words("a sofa")).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_can_search_nothing_says_so_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let feed = small_feed(dir.path(), 5);
+    load_well(&feed, dir.path(), &[]);
+    fs::remove_file(manifest(&dir.path().join("default"))).unwrap();
+    let server = Server::spawn(dir.path(), &[]);
+    let started = Instant::now();
+    while server.health("").await.is_none() {
+        assert!(started.elapsed() < Duration::from_mins(1), "the server does not come up");
+    }
+    for (service, status) in [
+        ("", ServingStatus::NotServing),
+        ("vitrine.v1.RecommendationService", ServingStatus::NotServing),
+        ("vitrine.v1.CatalogService", ServingStatus::NotServing),
+        ("vitrine.v1.EmbeddingService", ServingStatus::Serving),
+    ] {
+        assert_eq!(server.health(service).await, Some(status), "{service}");
+    }
+    load_well(&feed, dir.path(), &[]);
+    let published = Instant::now();
+    while !server.is_serving().await {
+        assert!(published.elapsed() < Duration::from_secs(30), "what is published anew never serves");
+    }
 }

@@ -26,6 +26,15 @@ pub enum ComputeError {
     },
 }
 
+/// Does what waits for the disk or another process on a thread that may wait.
+///
+/// # Errors
+/// [`ComputeError::Panicked`].
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ComputeError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| ComputeError::Panicked { queue: "blocking" })
+}
+
 /// The pool. Dropping it lets its threads finish what runs.
 #[derive(Debug)]
 pub struct ComputePool {

@@ -10,26 +10,34 @@
 //! A generation is opened by one process at a time: Qdrant Edge locks its directory.
 
 mod build;
+mod catalog;
 mod directory;
 mod filter;
 mod generation;
 mod point;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
 use vitrine_core::{
-    compute::{ComputeError, ComputePool},
+    compute::{self, ComputeError, ComputePool},
     embed::ModelInfo,
     index::{Generation, GenerationBuilder, IndexError, ProductIndex},
     product::{CatalogName, Schema},
 };
 
-use self::{build::EdgeBuilder, directory::CatalogDirectory, generation::EdgeGeneration};
+use self::{build::EdgeBuilder, catalog::Catalog, directory::CatalogDirectory};
+
+/// Catalogues that are opened side by side: one that takes long does not hold up the others.
+const OPENED_AT_ONCE: usize = 4;
 
 /// How the index is run.
 #[derive(Debug, Clone)]
@@ -47,9 +55,10 @@ pub struct EdgeOptions {
 pub struct EdgeIndex {
     root: PathBuf,
     pool: Arc<ComputePool>,
-    open: Mutex<HashMap<CatalogName, Arc<EdgeGeneration>>>,
-    /// Generations are opened one at a time: a second opener of the same directory would be refused.
-    opening: tokio::sync::Mutex<()>,
+    /// Those that were published, as far as somebody has looked.
+    catalogs: Mutex<BTreeMap<CatalogName, Arc<Catalog>>>,
+    /// Whether the catalogues could be listed when that was last tried.
+    listed: AtomicBool,
 }
 
 impl EdgeIndex {
@@ -60,82 +69,71 @@ impl EdgeIndex {
     pub fn new(options: EdgeOptions) -> Result<Self, IndexError> {
         let pool = ComputePool::new("index", options.threads, options.queue_size_max)
             .map_err(|error| unavailable("start the index threads", &error))?;
-        Ok(Self {
-            root: options.root,
-            pool: Arc::new(pool),
-            open: Mutex::default(),
-            opening: tokio::sync::Mutex::default(),
-        })
+        Ok(Self { root: options.root, pool: Arc::new(pool), catalogs: Mutex::default(), listed: AtomicBool::new(true) })
     }
 
     /// Opens what was published since the last call, and lets go of what serves no more. Queries that run on an old
-    /// generation finish on it. A catalogue that cannot be opened keeps its old generation.
-    ///
-    /// # Errors
-    /// The first catalogue that could not be opened; the others are open all the same.
-    pub async fn refresh(&self) -> Result<(), IndexError> {
+    /// generation finish on it. A catalogue that cannot be opened keeps its old generation, and is tried again after a
+    /// pause that grows, or when something else is published. What fails is logged when it begins to.
+    pub async fn refresh(&self) {
         let root = self.root.clone();
-        let catalogs = self.blocking("list the catalogues", move || CatalogDirectory::list(&root)).await??;
-        let mut outcome = Ok(());
-        for catalog in catalogs {
-            let refreshed = self.open_current(&catalog).await.map(drop);
-            outcome = outcome.and(refreshed);
-        }
-        outcome
+        let names = match blocking("list the catalogues", move || CatalogDirectory::list(&root)).await {
+            Ok(names) => names,
+            Err(error) => {
+                if self.listed.swap(false, Ordering::Relaxed) {
+                    tracing::error!(%error, "the index cannot be read; trying again");
+                }
+                return;
+            }
+        };
+        self.listed.store(true, Ordering::Relaxed);
+        self.catalogs().retain(|name, catalog| names.contains(name) || catalog.held().is_some());
+        let published: Vec<_> = names.iter().map(|name| self.published(name)).collect();
+        // What comes of it is in the catalogue's state.
+        let open = |catalog: Arc<Catalog>| async move { drop(catalog.open_current().await) };
+        stream::iter(published).for_each_concurrent(OPENED_AT_ONCE, open).await;
     }
 
     /// The catalogues that are open, and the generation that serves each.
     pub fn serving(&self) -> Vec<(CatalogName, Arc<dyn Generation>)> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let serving = |(catalog, generation): (&CatalogName, &Arc<EdgeGeneration>)| {
-            let generation: Arc<dyn Generation> = Arc::<EdgeGeneration>::clone(generation);
-            (catalog.clone(), generation)
+        let serving = |(name, catalog): (&CatalogName, &Arc<Catalog>)| {
+            let generation: Arc<dyn Generation> = catalog.held()?;
+            Some((name.clone(), generation))
         };
-        open.iter().map(serving).collect()
+        self.catalogs().iter().filter_map(serving).collect()
     }
 
-    async fn open_current(&self, catalog: &CatalogName) -> Result<Arc<EdgeGeneration>, IndexError> {
-        let _one_at_a_time = self.opening.lock().await;
-        let directory = CatalogDirectory::new(&self.root, catalog);
-        let (held, pool) = (self.held(catalog), Arc::clone(&self.pool));
-        let catalog_name = catalog.clone();
-        let opened = self.blocking("open a generation", move || {
-            let id = directory.current()?.ok_or(IndexError::UnknownCatalog(catalog_name))?;
-            match held {
-                Some(held) if held.id() == id => Ok(held),
-                _ => EdgeGeneration::open(&directory.generation(&id), pool).map(Arc::new),
-            }
-        });
-        let opened = opened.await??;
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let replaced = open.insert(catalog.clone(), Arc::clone(&opened));
-        drop(open);
-        if replaced.is_none_or(|old| old.id() != opened.id()) {
-            tracing::info!(%catalog, generation = opened.id(), products = opened.info().products, "generation serves");
-        }
-        Ok(opened)
+    /// Whether every catalogue that was published has a generation that is open, as far as could be seen.
+    pub fn is_whole(&self) -> bool {
+        self.listed.load(Ordering::Relaxed) && !self.catalogs().values().any(|catalog| catalog.is_failing())
     }
 
-    fn held(&self, catalog: &CatalogName) -> Option<Arc<EdgeGeneration>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).get(catalog).cloned()
+    fn published(&self, name: &CatalogName) -> Arc<Catalog> {
+        let new = || {
+            let directory = CatalogDirectory::new(&self.root, name);
+            Arc::new(Catalog::new(name.clone(), directory, Arc::clone(&self.pool)))
+        };
+        Arc::clone(self.catalogs().entry(name.clone()).or_insert_with(new))
     }
 
-    async fn blocking<T: Send + 'static>(
-        &self,
-        context: &str,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, IndexError> {
-        tokio::task::spawn_blocking(work).await.map_err(|error| unavailable(context, &error))
+    fn catalogs(&self) -> MutexGuard<'_, BTreeMap<CatalogName, Arc<Catalog>>> {
+        self.catalogs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl ProductIndex for EdgeIndex {
     async fn current(&self, catalog: &CatalogName) -> Result<Arc<dyn Generation>, IndexError> {
-        match self.held(catalog) {
-            Some(generation) => Ok(generation),
-            None => Ok(self.open_current(catalog).await?),
+        let known = self.catalogs().get(catalog).cloned();
+        if let Some(known) = known {
+            return Ok(known.generation().await?);
         }
+        let directory = CatalogDirectory::new(&self.root, catalog);
+        // Names that nobody published are not remembered: callers can make up any number of them.
+        if !blocking("look for a catalogue", move || Ok(directory.is_published())).await? {
+            return Err(IndexError::UnknownCatalog(catalog.clone()));
+        }
+        Ok(self.published(catalog).generation().await?)
     }
 
     async fn build(
@@ -148,8 +146,16 @@ impl ProductIndex for EdgeIndex {
         let (catalog, model, schema) = (catalog.clone(), model.clone(), schema.clone());
         let pool = Arc::clone(&self.pool);
         let begin = move || EdgeBuilder::begin(directory, &catalog, model, schema, pool);
-        Ok(Box::new(self.blocking("begin a generation", begin).await??))
+        Ok(Box::new(blocking("begin a generation", begin).await?))
     }
+}
+
+/// Does what waits for the disk, on a thread that may wait.
+async fn blocking<T: Send + 'static>(
+    context: &str,
+    work: impl FnOnce() -> Result<T, IndexError> + Send + 'static,
+) -> Result<T, IndexError> {
+    compute::blocking(work).await.map_err(|error| unavailable(context, &error))?
 }
 
 fn unavailable(context: impl Into<String>, reason: &dyn std::fmt::Display) -> IndexError {

@@ -3,6 +3,7 @@
 pub mod cli;
 mod client;
 mod grpc;
+mod health;
 mod model;
 pub mod serve;
 pub mod settings;

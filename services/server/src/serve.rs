@@ -5,21 +5,20 @@ use std::{env, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use tokio::{net::TcpListener, runtime, time};
 use tonic::transport::{Server, server::TcpIncoming};
-use tonic_health::{ServingStatus, server::HealthReporter};
 use vitrine_clip::{ClipEmbedder, Runtime};
 use vitrine_core::{cache::CachedEmbedder, embed::Embedder, limits::MESSAGE_BYTES_MAX, search::Search};
 use vitrine_index::{EdgeIndex, EdgeOptions};
 use vitrine_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
-        catalog_service_server::{CatalogServiceServer, SERVICE_NAME as CATALOG},
-        embedding_service_server::{EmbeddingServiceServer, SERVICE_NAME as EMBEDDING},
-        recommendation_service_server::{RecommendationServiceServer, SERVICE_NAME as RECOMMENDATION},
+        catalog_service_server::CatalogServiceServer, embedding_service_server::EmbeddingServiceServer,
+        recommendation_service_server::RecommendationServiceServer,
     },
 };
 
 use crate::{
     grpc::{Admission, Service},
+    health::{Ability, Health},
     settings::Settings,
 };
 
@@ -101,7 +100,8 @@ pub async fn run(
     let catalog = CatalogServiceServer::new(service.clone());
     let embedding = EmbeddingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
 
-    let (health, health_service) = tonic_health::server::health_reporter();
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let mut health = Health::new(reporter);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -123,10 +123,10 @@ pub async fn run(
             // A dropped sender is the end of this function, which drops the server, too.
             drop(drain.await);
         });
-    set_health(&health, true).await;
-    tracing::info!(%address, "serving");
+    health.follow(Ability::of(&*embedder, &index)).await;
+    tracing::info!(%address, "listening");
 
-    let watching = watch(&*embedder, &index, &health, settings.index_poll());
+    let watching = watch(&*embedder, &index, &mut health, settings.index_poll());
     let mut server = std::pin::pin!(server);
     let pause = tokio::select! {
         stopped = &mut server => return stopped.context("serve"),
@@ -134,7 +134,7 @@ pub async fn run(
         pause = stop => pause,
     };
     tracing::info!(pause_ms = pause.as_millis(), "stopping");
-    set_health(&health, false).await;
+    health.stop().await;
     tokio::select! {
         stopped = &mut server => return stopped.context("serve"),
         () = time::sleep(pause) => {}
@@ -176,10 +176,8 @@ async fn start_parts(settings: &Settings) -> anyhow::Result<(Arc<dyn Embedder>, 
         threads: settings.index_threads(),
         queue_size_max: settings.queue_size_max(),
     })?);
-    if let Err(error) = index.refresh().await {
-        tracing::error!(%error, "a catalogue could not be opened; trying again");
-    }
-    if index.serving().is_empty() {
+    index.refresh().await;
+    if index.serving().is_empty() && index.is_whole() {
         tracing::warn!(index_dir = %settings.index_dir().display(), "no catalogue there yet; run catalog-loader");
     }
     let model = model.await.context("load the model")??;
@@ -193,32 +191,13 @@ async fn start_parts(settings: &Settings) -> anyhow::Result<(Arc<dyn Embedder>, 
     Ok((Arc::new(embedder), index))
 }
 
-/// Opens newly published generations, and says NOT_SERVING when the model's threads are dead.
-async fn watch(embedder: &dyn Embedder, index: &EdgeIndex, health: &HealthReporter, every: Duration) {
+/// Opens newly published generations, and says what can be searched.
+async fn watch(embedder: &dyn Embedder, index: &EdgeIndex, health: &mut Health, every: Duration) {
     let mut ticks = time::interval(every);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-    let mut failing = false;
     loop {
         ticks.tick().await;
-        match index.refresh().await {
-            Ok(()) => failing = false,
-            Err(error) if !failing => {
-                failing = true;
-                tracing::error!(%error, "a catalogue could not be opened; trying again");
-            }
-            Err(_) => {}
-        }
-        if !embedder.is_alive() {
-            tracing::error!("a thread of the model has died; not serving any more");
-            set_health(health, false).await;
-        }
-    }
-}
-
-/// Sets the status of the whole server, which is "", and of each service.
-async fn set_health(health: &HealthReporter, serving: bool) {
-    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-    for service in ["", RECOMMENDATION, CATALOG, EMBEDDING] {
-        health.set_service_status(service, status).await;
+        index.refresh().await;
+        health.follow(Ability::of(embedder, index)).await;
     }
 }

@@ -15,6 +15,7 @@ use vitrine_core::{
 };
 
 use super::{
+    blocking,
     directory::{BuildLock, CatalogDirectory, GenerationDirectory},
     generation::{EdgeGeneration, Shard},
     point::{payload_indexes, to_point, vector_name},
@@ -160,11 +161,4 @@ impl SealedGeneration for EdgeSealed {
         })
         .await
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    context: &str,
-    work: impl FnOnce() -> Result<T, IndexError> + Send + 'static,
-) -> Result<T, IndexError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| unavailable(context, &error))?
 }

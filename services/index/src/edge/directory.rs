@@ -62,11 +62,16 @@ impl CatalogDirectory {
             let names = entries.map(|entry| {
                 let entry = entry?;
                 let name = entry.file_name().into_string().ok().and_then(|name| CatalogName::new(&name).ok());
-                Ok(name.filter(|_| entry.path().join(CURRENT).is_file()))
+                Ok(name.filter(|_| Self { path: entry.path() }.is_published()))
             });
             names.filter_map(Result::transpose).collect()
         };
         listed().map_err(|error| unavailable(format!("list {}", root.display()), &error))
+    }
+
+    /// Whether a generation was ever published.
+    pub(super) fn is_published(&self) -> bool {
+        self.path.join(CURRENT).is_file()
     }
 
     /// Name of the serving generation, if one was published.

@@ -5,7 +5,10 @@ use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -13,6 +16,7 @@ use qdrant_edge::{
     CountRequest, EdgeShard, NamedQuery, OperationResult, PointId, QueryEnum, QueryRequest, Record, ScoringQuery,
     SearchParams, VectorInternal, WithPayloadInterface, WithVector, external::ordered_float::OrderedFloat,
 };
+use tokio::runtime::Handle;
 use vitrine_core::{
     compute::ComputePool,
     index::{Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, QueryVector, Similarity, Target},
@@ -71,6 +75,12 @@ impl EdgeGeneration {
     pub(super) fn id(&self) -> &str {
         &self.info.id
     }
+
+    /// Says that another generation serves: whoever lets go of this one last may be on an async thread, which has no
+    /// time to close it.
+    pub(super) fn retire(&self) {
+        self.shard.retired.store(true, Ordering::Relaxed);
+    }
 }
 
 #[async_trait]
@@ -93,25 +103,40 @@ impl Generation for EdgeGeneration {
 }
 
 /// Qdrant Edge's shard. Its own drop flushes, and panics where it cannot.
-pub(super) struct Shard(Option<EdgeShard>);
+pub(super) struct Shard {
+    shard: Option<EdgeShard>,
+    /// Whether it is closed on a blocking thread, where there is one, and not by who drops it.
+    retired: AtomicBool,
+}
 
 impl Drop for Shard {
     fn drop(&mut self) {
-        let shard = self.0.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(shard))).is_err() {
-            tracing::warn!("closing a generation failed; it is no longer needed, or will be repaired when it opens");
+        let Some(shard) = self.shard.take() else { return };
+        match Handle::try_current() {
+            Ok(runtime) if self.retired.load(Ordering::Relaxed) => {
+                // A runtime that is shutting down drops it here and now.
+                let closing = Self::new(shard);
+                drop(runtime.spawn_blocking(move || drop(closing)));
+            }
+            Ok(_) | Err(_) => {
+                if catch_unwind(AssertUnwindSafe(|| drop(shard))).is_err() {
+                    tracing::warn!(
+                        "closing a generation failed; it is no longer needed, or will be repaired when it opens"
+                    );
+                }
+            }
         }
     }
 }
 
 impl Shard {
     pub(super) fn new(shard: EdgeShard) -> Self {
-        Self(Some(shard))
+        Self { shard: Some(shard), retired: AtomicBool::new(false) }
     }
 
     /// Writes what is still in memory and closes the files.
     fn close(mut self) -> Result<(), IndexError> {
-        let shard = self.0.take();
+        let shard = self.shard.take();
         let closed = catch_unwind(AssertUnwindSafe(|| drop(shard)));
         closed.map_err(|_| unavailable("close a generation", &"its last changes could not be written"))
     }
@@ -126,7 +151,7 @@ impl Shard {
         context: &str,
         work: impl FnOnce(&EdgeShard) -> OperationResult<T>,
     ) -> Result<T, IndexError> {
-        let shard = self.0.as_ref().ok_or_else(|| unavailable(context, &"the generation is closed"))?;
+        let shard = self.shard.as_ref().ok_or_else(|| unavailable(context, &"the generation is closed"))?;
         work(shard).map_err(|error| unavailable(context, &error))
     }
 
