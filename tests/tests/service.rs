@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    process::Stdio,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -253,4 +253,28 @@ async fn a_server_that_can_search_nothing_says_so_until_it_can() {
     while !server.is_serving().await {
         assert!(published.elapsed() < Duration::from_secs(30), "what is published anew never serves");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn sigterm_during_the_start_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = dir.path().join("default");
+    fs::create_dir_all(catalog.join("generations/1")).unwrap();
+    fs::write(catalog.join("CURRENT"), "1").unwrap();
+    // Who opens a named pipe waits until somebody writes to it, and the other way round.
+    let manifest = manifest(&catalog);
+    assert!(Command::new("mkfifo").arg(&manifest).status().unwrap().success());
+    let mut server = Server::spawn(dir.path(), &[]);
+    let writer = fs::OpenOptions::new().write(true).open(manifest).unwrap();
+    server.send_sigterm();
+    let asked = Instant::now();
+    let status = loop {
+        if let Some(status) = server.process().try_wait().unwrap() {
+            break status;
+        }
+        assert!(asked.elapsed() < Duration::from_secs(30), "the start goes on");
+    };
+    assert!(status.success(), "{status}");
+    drop(writer);
 }

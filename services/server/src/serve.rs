@@ -1,9 +1,9 @@
 //! Running the service: model and index up, gRPC, readiness, drain.
 
-use std::{env, sync::Arc, time::Duration};
+use std::{env, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::{net::TcpListener, runtime, time};
+use tokio::{net::TcpListener, runtime, task::JoinHandle, time};
 use tonic::transport::{Server, server::TcpIncoming};
 use vitrine_clip::{ClipEmbedder, Runtime};
 use vitrine_core::{cache::CachedEmbedder, embed::Embedder, limits::MESSAGE_BYTES_MAX, search::Search};
@@ -38,7 +38,7 @@ const CLOSE_GRACE: Duration = Duration::from_millis(250);
 /// When the model cannot be used or the address cannot be listened on.
 pub fn serve(settings: Settings) -> anyhow::Result<()> {
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("start the async runtime")?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let listener =
             TcpListener::bind(settings.listen()).await.with_context(|| format!("listen on {}", settings.listen()))?;
         let (pause, stop) = (settings.drain_pause(), stop_signal()?);
@@ -47,7 +47,10 @@ pub fn serve(settings: Settings) -> anyhow::Result<()> {
             if stop.await == Stop::Terminate { pause } else { Duration::ZERO }
         })
         .await
-    })
+    });
+    // A generation may still be on its way to nobody.
+    runtime.shutdown_timeout(CLOSE_GRACE);
+    outcome
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -91,7 +94,23 @@ pub async fn run(
     stop: impl Future<Output = Duration>,
 ) -> anyhow::Result<()> {
     let address = listener.local_addr().context("read the address")?;
-    let (embedder, index) = start_parts(&settings).await?;
+    let mut stop = std::pin::pin!(stop);
+    let index = Arc::new(EdgeIndex::new(EdgeOptions {
+        root: settings.index_dir().to_owned(),
+        threads: settings.index_threads(),
+        queue_size_max: settings.queue_size_max(),
+    })?);
+    let mut model = load_model(&settings);
+    let started = tokio::select! {
+        embedder = start_parts(&settings, &mut model, &index) => Some(embedder?),
+        _ = &mut stop => None,
+    };
+    let Some(embedder) = started else {
+        tracing::info!("stopping before it could serve");
+        // ONNX Runtime cannot be interrupted, and the process must not end, and with it what it uses, while it works.
+        drop(model.await);
+        return Ok(());
+    };
     let search = Search::new(Arc::clone(&embedder), Arc::<EdgeIndex>::clone(&index), settings.search());
     let search = Arc::new(search);
     let service = Service::new(search, Arc::clone(&embedder));
@@ -131,7 +150,7 @@ pub async fn run(
     let pause = tokio::select! {
         stopped = &mut server => return stopped.context("serve"),
         () = watching => return Ok(()),
-        pause = stop => pause,
+        pause = &mut stop => pause,
     };
     tracing::info!(pause_ms = pause.as_millis(), "stopping");
     health.stop().await;
@@ -161,21 +180,23 @@ fn streams_max(requests_max: usize) -> u32 {
     u32::try_from(requests_max).unwrap_or(u32::MAX).saturating_add(SPARE_STREAMS)
 }
 
-/// Loads the model and opens what the index holds, side by side.
-async fn start_parts(settings: &Settings) -> anyhow::Result<(Arc<dyn Embedder>, Arc<EdgeIndex>)> {
-    let (library, model_dir, clip) =
-        (settings.ort_dylib_path().map(Into::into), settings.model_dir().to_owned(), settings.clip());
-    let model = tokio::task::spawn_blocking(move || -> anyhow::Result<ClipEmbedder> {
-        let library: Option<std::path::PathBuf> = library;
+/// Loads the model on a blocking thread.
+fn load_model(settings: &Settings) -> JoinHandle<anyhow::Result<ClipEmbedder>> {
+    let (library, model_dir) = (settings.ort_dylib_path().map(Path::to_owned), settings.model_dir().to_owned());
+    let clip = settings.clip();
+    tokio::task::spawn_blocking(move || {
         let executable = env::current_exe().context("find this program")?;
         let runtime = Runtime::load(library.as_deref(), &executable)?;
         ClipEmbedder::load(&runtime, &model_dir, clip).context("load the model")
-    });
-    let index = Arc::new(EdgeIndex::new(EdgeOptions {
-        root: settings.index_dir().to_owned(),
-        threads: settings.index_threads(),
-        queue_size_max: settings.queue_size_max(),
-    })?);
+    })
+}
+
+/// Opens what the index holds while the model is loaded.
+async fn start_parts(
+    settings: &Settings,
+    model: &mut JoinHandle<anyhow::Result<ClipEmbedder>>,
+    index: &EdgeIndex,
+) -> anyhow::Result<Arc<dyn Embedder>> {
     index.refresh().await;
     if index.serving().is_empty() && index.is_whole() {
         tracing::warn!(index_dir = %settings.index_dir().display(), "no catalogue there yet; run catalog-loader");
@@ -187,8 +208,7 @@ async fn start_parts(settings: &Settings) -> anyhow::Result<(Arc<dyn Embedder>, 
             tracing::error!(%catalog, "was made with another model and is refused; load it again");
         }
     }
-    let embedder = CachedEmbedder::new(model, settings.embedding_cache_bytes_max());
-    Ok((Arc::new(embedder), index))
+    Ok(Arc::new(CachedEmbedder::new(model, settings.embedding_cache_bytes_max())))
 }
 
 /// Opens newly published generations, and says what can be searched.
