@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "the summary is this program's output")]
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 use catalog_loader::{cli::Arguments, run};
 use clap::{Parser as _, error::ErrorKind};
@@ -20,7 +20,13 @@ fn main() -> ExitCode {
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(EXIT_WRONG_ARGUMENTS) };
         }
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error,vitrine_index=warn"));
+    let filter = match log_filter() {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(EXIT_WRONG_ARGUMENTS);
+        }
+    };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run(&arguments) {
         Ok(summary) => {
@@ -32,4 +38,11 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// What `RUST_LOG` chooses to be in the log; default: errors, and what the index warns of.
+fn log_filter() -> Result<EnvFilter, String> {
+    let Some(written) = env::var_os("RUST_LOG") else { return Ok(EnvFilter::new("error,vitrine_index=warn")) };
+    let written = written.to_string_lossy();
+    EnvFilter::builder().parse(&written).map_err(|problem| format!("`RUST_LOG` is `{written}`: {problem}"))
 }

@@ -205,6 +205,20 @@ fn wrong_settings_are_all_reported_before_the_exit() {
     assert!(errors.contains("batch_size_max") && errors.contains("listen"), "{errors}");
 }
 
+#[test]
+fn a_log_filter_that_cannot_be_read_is_said_and_nothing_is_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut serve = program("vitrine");
+    serve.arg("serve").arg("--index-dir").arg(dir.path());
+    let load = loader(&small_feed(dir.path(), 1), dir.path(), &[]);
+    for mut command in [serve, load] {
+        let output = command.env("RUST_LOG", "vitrine_index=loud").output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(64), "{errors}");
+        assert!(errors.contains("`RUST_LOG` is `vitrine_index=loud`"), "{errors}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_index_serves_and_says_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();

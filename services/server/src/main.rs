@@ -15,15 +15,15 @@ use vitrine_server::{
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let settings = |flags| {
-        // A variable that is not UTF-8 is none of ours.
-        let variables =
-            env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        // A name that is not UTF-8 is none of ours; a value that is not is shown as well as it can be.
+        let variables = env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
         Settings::load(flags, variables)
     };
     let outcome = match cli.command {
         Command::Serve(flags) => match settings(&flags) {
             Ok(settings) => {
-                telemetry::start(settings.log_format());
+                telemetry::start(settings.log_format(), settings.log_filter());
                 serve(settings)
             }
             Err(errors) => {

@@ -24,7 +24,7 @@ use serde::Serialize;
 use vitrine_clip::{ClipOptions, Precision};
 use vitrine_core::search::SearchConfig;
 
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFilter, LogFormat};
 
 /// `EX_USAGE` of sysexits.h.
 pub const EXIT_WRONG_SETTINGS: u8 = 64;
@@ -144,6 +144,7 @@ pub struct Settings {
     drain_pause: Duration,
     drain_max: Duration,
     log_format: LogFormat,
+    log_filter: LogFilter,
 }
 
 /// Everything that is wrong with the settings.
@@ -171,12 +172,14 @@ impl Settings {
     /// where it came from.
     pub fn load(flags: &Flags, env: impl Iterator<Item = (String, String)>) -> Result<Self, SettingsErrors> {
         let (mut variables, mut config, mut library) = (Dict::new(), flags.config.clone(), None);
+        let mut log_filter = None;
         for (name, value) in env {
             match name.strip_prefix(ENV_PREFIX).map(str::to_ascii_lowercase) {
                 Some(name) if name == "config" => config = config.or(Some(value.into())),
                 Some(name) if OTHER_VARIABLES.contains(&name.as_str()) || is_service_link(&name) => {}
                 Some(name) => drop(variables.insert(name, Value::from(value))),
                 None if name == "ORT_DYLIB_PATH" => library = Some(Value::from(value)),
+                None if name == "RUST_LOG" => log_filter = Some(value),
                 None => {}
             }
         }
@@ -190,12 +193,17 @@ impl Settings {
             layers = layers.merge(Toml::string(&content));
         }
         let layers = layers.merge(Layer { name: "the environment", values: variables });
-        Reader::new(layers.merge(Serialized::defaults(flags))).read()
+        Reader::new(layers.merge(Serialized::defaults(flags))).read(log_filter)
     }
 
     /// What log lines look like.
     pub fn log_format(&self) -> LogFormat {
         self.log_format
+    }
+
+    /// What is in the log.
+    pub fn log_filter(&self) -> &LogFilter {
+        &self.log_filter
     }
 
     /// The address to listen on.
@@ -305,7 +313,7 @@ impl Reader {
         Self { layers, known: BTreeSet::new(), errors: Vec::new() }
     }
 
-    fn read(mut self) -> Result<Settings, SettingsErrors> {
+    fn read(mut self, log_filter: Option<String>) -> Result<Settings, SettingsErrors> {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let all_cores = |threads: usize| if threads == 0 { cores } else { threads };
         let queue_size_max = self.number("queue_size_max", 256, 1..=65_536);
@@ -345,6 +353,7 @@ impl Reader {
             // 20 s: with a pause of 5 s it is over before Kubernetes kills, 30 s after SIGTERM.
             drain_max: self.millis("drain_ms_max", 20_000, 0..=600_000),
             log_format: self.parse_or("log_format", LogFormat::Text),
+            log_filter: self.log_filter(log_filter),
         };
         self.refuse_unknown();
         if self.errors.is_empty() { Ok(settings) } else { Err(SettingsErrors(self.errors)) }
@@ -415,6 +424,15 @@ impl Reader {
         self.number(name, default, 0.0..=1.0)
     }
 
+    /// `RUST_LOG` is no setting of ours, but can be wrong like one.
+    fn log_filter(&mut self, written: Option<String>) -> LogFilter {
+        let Some(written) = written else { return LogFilter::default() };
+        written.parse().unwrap_or_else(|problem| {
+            self.errors.push(format!("`RUST_LOG` is `{written}` in the environment: {problem}"));
+            LogFilter::default()
+        })
+    }
+
     fn refuse_unknown(&mut self) {
         match self.layers.extract::<Dict>() {
             Ok(values) => {
@@ -470,6 +488,15 @@ mod tests {
           `text_share` is `NaN` in the command line: not a number from 0 to 1
           `batch_sise_max` is not a setting; see `vitrine serve --help`
         ");
+    }
+
+    #[test]
+    fn a_log_filter_that_cannot_be_read_is_an_error_that_names_the_variable() {
+        let errors = load("", &[("RUST_LOG", "vitrine_server=loud")], &Flags::default()).unwrap_err().to_string();
+        assert!(errors.contains("`RUST_LOG` is `vitrine_server=loud` in the environment: "), "{errors}");
+        let settings = load("", &[("RUST_LOG", "warn,vitrine_index=debug")], &Flags::default()).unwrap();
+        assert_eq!(*settings.log_filter(), "warn,vitrine_index=debug".parse().unwrap());
+        assert_eq!(*load("", &[], &Flags::default()).unwrap().log_filter(), LogFilter::default());
     }
 
     #[test]

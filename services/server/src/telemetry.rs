@@ -25,11 +25,28 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Starts the log. `RUST_LOG` chooses what is in it; default: this project's own words, and others' errors.
-pub fn start(format: LogFormat) {
-    let default = "error,vitrine_server=info,vitrine_core=info,vitrine_clip=info,vitrine_index=info";
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let registry = tracing_subscriber::registry().with(filter);
+/// What is in the log, in the words of `RUST_LOG`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFilter(String);
+
+impl Default for LogFilter {
+    /// This project's own words, and others' errors.
+    fn default() -> Self {
+        Self("error,vitrine_server=info,vitrine_core=info,vitrine_clip=info,vitrine_index=info".to_owned())
+    }
+}
+
+impl FromStr for LogFilter {
+    type Err = tracing_subscriber::filter::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        EnvFilter::builder().parse(text).map(|_| Self(text.to_owned()))
+    }
+}
+
+/// Starts the log.
+pub fn start(format: LogFormat, filter: &LogFilter) {
+    let registry = tracing_subscriber::registry().with(EnvFilter::new(&filter.0));
     let colours = std::io::stderr().is_terminal();
     match format {
         LogFormat::Text => registry.with(fmt::layer().with_ansi(colours).with_writer(std::io::stderr)).init(),
