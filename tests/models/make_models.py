@@ -86,13 +86,13 @@ def vision(kind=T.FLOAT, pixel_kind=None, batch="batch", pixels=PIXELS, finish=N
     return g.bytes()
 
 
-def text(kind=T.FLOAT, id_kind=T.INT64, batch="batch", sequence="sequence", d=D, mask=True, token_types=False,
-         finish=None, output="text_embeds", hidden_state=False):
+def text(kind=T.FLOAT, id_kind=T.INT64, mask_kind=None, batch="batch", sequence="sequence", d=D, mask=True,
+         token_types=False, finish=None, output="text_embeds", hidden_state=False):
     """The text tower. `finish(graph, vectors)` puts more nodes behind it."""
     g = Graph(2, kind)
     tokens = g.op("Gather", g.weights(len(WORDS), d), g.input("input_ids", id_kind, [batch, sequence]))
     if mask:
-        seen = g.op("Cast", g.input("attention_mask", id_kind, [batch, sequence]), to=kind)
+        seen = g.op("Cast", g.input("attention_mask", mask_kind or id_kind, [batch, sequence]), to=kind)
         seen = g.op("Unsqueeze", seen, g.axes(2))
     if token_types:
         types = g.op("Gather", g.weights(2, d), g.input("token_type_ids", id_kind, [batch, sequence]))
@@ -184,6 +184,7 @@ def main():
     folder("good", vision(), text())
     folder("half", vision(T.FLOAT16), text(T.FLOAT16), suffix="_fp16")
     folder("narrow_ids", vision(), text(id_kind=T.INT32))
+    folder("mixed_ids", vision(), text(id_kind=T.INT32, mask_kind=T.INT64))
     folder("token_types", vision(), text(token_types=True))
     pooled = {"output": "pooler_output", "hidden_state": True}
     folder("siglip", vision(**pooled), text(mask=False, **pooled), model_type="siglip", preprocessor=SIGLIP)
@@ -202,6 +203,7 @@ def main():
     folder("unknown_text_input", vision(), text(finish=plus_input("position_bias", [D])))
     folder("short_text", vision(), text(sequence=4))
     folder("fixed_batch", vision(batch=4), text(batch=4))
+    folder("fixed_batch_vision", vision(batch=4), text())
     folder("bytes_input", vision(pixel_kind=T.UINT8), text())
 
 

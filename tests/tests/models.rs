@@ -46,10 +46,28 @@ async fn embeds(folder: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_dual_encoder_loads_and_embeds() {
-    for name in ["good", "half", "narrow_ids", "token_types", "siglip", "one_by_one", "normalised", "long_only"] {
+    let names =
+        ["good", "half", "narrow_ids", "mixed_ids", "token_types", "siglip", "one_by_one", "normalised", "long_only"];
+    for name in names {
         embeds(&repository().join("tests/models").join(name)).await;
     }
     embeds(&mini()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_a_tower_takes_its_input_changes_no_vector() {
+    let vectors = async |name: &str| {
+        let folder = repository().join("tests/models").join(name);
+        let embedder = ClipEmbedder::load(&runtime(), &folder, options()).unwrap();
+        let words = QueryText::new("blue mug and green boot", "").unwrap();
+        let text = embedder.embed_text(&words, CallContext::bulk()).await.unwrap();
+        (embedder.embed_photo(&photo(), CallContext::bulk()).await.unwrap(), text)
+    };
+    let (photo, text) = vectors("good").await;
+    for name in ["narrow_ids", "mixed_ids", "one_by_one", "long_only"] {
+        let (same_photo, same_text) = vectors(name).await;
+        assert!(photo.cosine(&same_photo) > 0.99999 && text.cosine(&same_text) > 0.99999, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,6 +93,7 @@ fn folders_that_would_answer_wrongly_say_why() {
         ("unknown_text_input", "text_model.onnx", "`position_bias`"),
         ("short_text", "text_model.onnx", "takes 4 tokens, but the tokenizer makes up to 16"),
         ("fixed_batch", "_model.onnx", "takes batches of 4 only"),
+        ("fixed_batch_vision", "vision_model.onnx", "takes batches of 4 only"),
         ("bytes_input", "vision_model.onnx", "not f32 or f16"),
     ] {
         let folder = repository().join("tests/models").join(name);
