@@ -41,14 +41,14 @@ pub(crate) struct Tally {
 /// Why the pass could not be finished.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IngestError {
-    #[error("read the feed: {0}")]
-    Feed(io::Error),
-    #[error("write the dead letters: {0}")]
-    DeadLetters(io::Error),
+    #[error("read the feed")]
+    Feed(#[source] io::Error),
+    #[error("write the dead letters")]
+    DeadLetters(#[source] io::Error),
     #[error(transparent)]
     Index(#[from] IndexError),
-    #[error("embed: {0}")]
-    Model(EmbedError),
+    #[error("embed")]
+    Model(#[source] EmbedError),
 }
 
 /// What the pass works with.

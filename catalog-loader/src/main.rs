@@ -7,6 +7,7 @@ use std::{env, process::ExitCode};
 use catalog_loader::{cli::Arguments, run};
 use clap::{Parser as _, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
+use vitrine_core::Chain;
 
 /// `EX_USAGE` of sysexits.h.
 const EXIT_WRONG_ARGUMENTS: u8 = 64;
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", Chain(&error));
             ExitCode::from(error.exit_code())
         }
     }

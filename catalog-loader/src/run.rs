@@ -1,13 +1,15 @@
 //! The whole load, from arguments to summary.
 
 use std::{
-    env, fmt, io,
+    env,
+    error::Error,
+    fmt, io,
     num::NonZeroUsize,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use vitrine_clip::{ClipEmbedder, ClipOptions, ModelError, Runtime};
+use vitrine_clip::{ClipEmbedder, ClipOptions, Runtime};
 use vitrine_core::{
     cache::CachedEmbedder,
     compute::blocking,
@@ -44,20 +46,25 @@ pub enum LoadError {
         reason: String,
     },
     /// The feed cannot be read to its end.
-    #[error("read the feed: {0}")]
-    Unreadable(io::Error),
+    #[error("read the feed")]
+    Unreadable(#[source] io::Error),
     /// The new generation did not pass.
     #[error("the new generation did not pass the gate: {0}")]
     Gate(String),
     /// The model cannot be used.
-    #[error("{0}")]
-    Model(String),
+    #[error("{context}")]
+    Model {
+        /// What was tried.
+        context: &'static str,
+        /// What came of it.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The index cannot be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Index(IndexError),
     /// The dead letters cannot be written.
-    #[error("write the dead letters: {0}")]
-    DeadLetters(io::Error),
+    #[error("write the dead letters")]
+    DeadLetters(#[source] io::Error),
     /// Somebody asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -70,15 +77,15 @@ impl LoadError {
             Self::Unreadable(_) | Self::Gate(_) => 65,
             Self::NoFeed { .. } => 66,
             Self::Index(IndexError::Locked(_)) => 75,
-            Self::Model(_) | Self::Index(_) | Self::DeadLetters(_) => 69,
+            Self::Model { .. } | Self::Index(_) | Self::DeadLetters(_) => 69,
             Self::Interrupted => 130,
         }
     }
 }
 
-impl From<ModelError> for LoadError {
-    fn from(error: ModelError) -> Self {
-        Self::Model(error.to_string())
+impl LoadError {
+    fn model<E: Into<Box<dyn Error + Send + Sync>>>(context: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Model { context, source: error.into() }
     }
 }
 
@@ -88,7 +95,7 @@ impl From<IngestError> for LoadError {
             IngestError::Feed(error) => Self::Unreadable(error),
             IngestError::DeadLetters(error) => Self::DeadLetters(error),
             IngestError::Index(error) => Self::Index(error),
-            IngestError::Model(error) => Self::Model(error.to_string()),
+            IngestError::Model(error) => Self::model("embed")(error),
         }
     }
 }
@@ -110,7 +117,7 @@ pub struct Summary {
 /// See [`LoadError`].
 pub fn run(arguments: &Arguments) -> Result<Summary, LoadError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| LoadError::Model(format!("start: {error}")))?;
+    let runtime = runtime.map_err(LoadError::model("start the async runtime"))?;
     let outcome = runtime.block_on(async {
         let (summary, sealed) = tokio::select! {
             outcome = load(arguments) => outcome?,
@@ -193,8 +200,9 @@ async fn load(arguments: &Arguments) -> Result<(Summary, Box<dyn SealedGeneratio
 }
 
 fn load_model(arguments: &Arguments, threads: usize) -> Result<ClipEmbedder, LoadError> {
-    let executable = env::current_exe().map_err(|error| LoadError::Model(format!("find this program: {error}")))?;
-    let runtime = Runtime::load(arguments.ort_dylib_path.as_deref(), &executable)?;
+    let executable = env::current_exe().map_err(LoadError::model("find this program"))?;
+    let runtime = Runtime::load(arguments.ort_dylib_path.as_deref(), &executable);
+    let runtime = runtime.map_err(LoadError::model("load the model"))?;
     let options = ClipOptions {
         precision: arguments.precision,
         inference_threads: threads,
@@ -204,7 +212,7 @@ fn load_model(arguments: &Arguments, threads: usize) -> Result<ClipEmbedder, Loa
         // Never full: fewer rows are in work at once.
         queue_size_max: threads * ROWS_PER_CORE * 2,
     };
-    Ok(ClipEmbedder::load(&runtime, &arguments.model_dir, options)?)
+    ClipEmbedder::load(&runtime, &arguments.model_dir, options).map_err(LoadError::model("load the model"))
 }
 
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "counts far below 2^53")]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
-use std::{collections::BTreeSet, path::Path, process::Command, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, error::Error as _, path::Path, process::Command, sync::Arc, time::Duration};
 
 use proptest::{prelude::*, test_runner::TestRunner};
 use vitrine_core::{
@@ -339,8 +339,8 @@ async fn what_cannot_be_opened_is_tried_again_after_a_pause_and_not_for_every_re
     std::fs::write(&manifest, content).unwrap();
     for _ in 0..3 {
         index.refresh().await;
-        let error = index.current(&catalog).await.err();
-        assert!(matches!(error, Some(IndexError::Unavailable { .. })), "{error:?}");
+        let error = index.current(&catalog).await.err().unwrap();
+        assert!(matches!(error, IndexError::Unavailable { .. }) && error.source().is_some(), "{error:?}");
     }
     tokio::time::advance(Duration::from_millis(1001)).await;
     assert_eq!(index.current(&catalog).await.unwrap().info().products, 3);

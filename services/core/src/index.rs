@@ -1,6 +1,6 @@
 //! The port to the index: generations of a catalogue, built whole and searched by vector and filter.
 
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -111,12 +111,12 @@ pub enum IndexError {
     #[error("catalogue `{0}` is being loaded by another process")]
     Locked(CatalogName),
     /// The index does not answer, or what it holds cannot be read.
-    #[error("{context}: {reason}")]
+    #[error("{context}")]
     Unavailable {
         /// What was tried.
         context: String,
         /// What came of it.
-        reason: String,
+        source: Arc<dyn Error + Send + Sync>,
     },
 }
 

@@ -9,6 +9,7 @@
 
 pub mod batch;
 pub mod cache;
+mod chain;
 pub mod compute;
 pub mod embed;
 #[cfg(any(test, feature = "fakes"))]
@@ -23,4 +24,5 @@ pub mod product;
 pub mod search;
 pub mod signal;
 
+pub use chain::Chain;
 pub use invalid::Invalid;

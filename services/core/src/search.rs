@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    error::Error,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -93,8 +94,8 @@ pub enum SearchError {
     #[error("deadline passed before the answer was made")]
     DeadlineExceeded,
     /// The index or the model does not answer; retry elsewhere or later.
-    #[error("{0}")]
-    Unavailable(String),
+    #[error(transparent)]
+    Unavailable(Arc<dyn Error + Send + Sync>),
     /// Our own fault.
     #[error("{0}")]
     Internal(String),
@@ -111,7 +112,7 @@ impl From<IndexError> for SearchError {
         match error {
             IndexError::UnknownCatalog(catalog) => Self::UnknownCatalog(catalog),
             IndexError::Overloaded { queue, capacity } => Self::Overloaded { queue, capacity },
-            IndexError::Locked(_) | IndexError::Unavailable { .. } => Self::Unavailable(error.to_string()),
+            IndexError::Locked(_) | IndexError::Unavailable { .. } => Self::Unavailable(Arc::new(error)),
         }
     }
 }
@@ -122,7 +123,7 @@ impl From<EmbedError> for SearchError {
             EmbedError::Invalid(invalid) => Self::Invalid(invalid),
             EmbedError::Overloaded { queue, capacity } => Self::Overloaded { queue, capacity },
             EmbedError::DeadlineExceeded => Self::DeadlineExceeded,
-            EmbedError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            EmbedError::Unavailable(_) => Self::Unavailable(Arc::new(error)),
             EmbedError::Internal(reason) => Self::Internal(reason),
         }
     }

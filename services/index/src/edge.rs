@@ -18,6 +18,7 @@ mod point;
 
 use std::{
     collections::BTreeMap,
+    error::Error,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -28,6 +29,7 @@ use std::{
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use vitrine_core::{
+    Chain,
     compute::{self, ComputeError, ComputePool},
     embed::ModelInfo,
     index::{Generation, GenerationBuilder, IndexError, ProductIndex},
@@ -68,7 +70,7 @@ impl EdgeIndex {
     /// When the system gives no threads.
     pub fn new(options: EdgeOptions) -> Result<Self, IndexError> {
         let pool = ComputePool::new("index", options.threads, options.queue_size_max)
-            .map_err(|error| unavailable("start the index threads", &error))?;
+            .map_err(failed("start the index threads"))?;
         Ok(Self { root: options.root, pool: Arc::new(pool), catalogs: Mutex::default(), listed: AtomicBool::new(true) })
     }
 
@@ -81,7 +83,7 @@ impl EdgeIndex {
             Ok(names) => names,
             Err(error) => {
                 if self.listed.swap(false, Ordering::Relaxed) {
-                    tracing::error!(%error, "the index cannot be read; trying again");
+                    tracing::error!(error = %Chain(&error), "the index cannot be read; trying again");
                 }
                 return;
             }
@@ -155,15 +157,21 @@ async fn blocking<T: Send + 'static>(
     context: &str,
     work: impl FnOnce() -> Result<T, IndexError> + Send + 'static,
 ) -> Result<T, IndexError> {
-    compute::blocking(work).await.map_err(|error| unavailable(context, &error))?
+    compute::blocking(work).await.map_err(failed(context))?
 }
 
-fn unavailable(context: impl Into<String>, reason: &dyn std::fmt::Display) -> IndexError {
-    IndexError::Unavailable { context: context.into(), reason: reason.to_string() }
+/// That something did not work, and why.
+fn unavailable(context: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> IndexError {
+    IndexError::Unavailable { context: context.into(), source: Arc::from(source.into()) }
 }
 
-fn refused(error: &ComputeError) -> IndexError {
-    match *error {
+/// As [`unavailable`], for `map_err`.
+fn failed<E: Into<Box<dyn Error + Send + Sync>>>(context: impl Into<String>) -> impl FnOnce(E) -> IndexError {
+    move |error| unavailable(context, error)
+}
+
+fn refused(error: ComputeError) -> IndexError {
+    match error {
         ComputeError::Full { queue, capacity } => IndexError::Overloaded { queue, capacity },
         ComputeError::Panicked { .. } => unavailable("query the index", error),
     }

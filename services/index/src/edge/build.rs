@@ -17,6 +17,7 @@ use vitrine_core::{
 use super::{
     blocking,
     directory::{BuildLock, CatalogDirectory, GenerationDirectory},
+    failed,
     generation::{EdgeGeneration, Shard},
     point::{payload_indexes, to_point, vector_name},
     unavailable,
@@ -67,17 +68,17 @@ impl EdgeBuilder {
         schema: Schema,
         pool: Arc<ComputePool>,
     ) -> Result<Self, IndexError> {
-        let failed = |error: &dyn std::fmt::Display| unavailable("begin a generation", error);
-        let lock = catalog.lock().map_err(|error| failed(&error))?;
+        const CONTEXT: &str = "begin a generation";
+        let lock = catalog.lock().map_err(failed(CONTEXT))?;
         let lock = lock.ok_or_else(|| IndexError::Locked(name.clone()))?;
-        let (id, directory) = catalog.begin(&lock).map_err(|error| failed(&error))?;
+        let (id, directory) = catalog.begin(&lock).map_err(failed(CONTEXT))?;
         let shard_path = directory.shard();
         let partial = Partial { catalog, directory: Some(directory), lock };
-        let shard = EdgeShard::new(&shard_path, config(model.dimensions)).map_err(|error| failed(&error))?;
+        let shard = EdgeShard::new(&shard_path, config(model.dimensions)).map_err(failed(CONTEXT))?;
         for (field_name, field_type) in payload_indexes(&schema) {
             let create = CreateIndex { field_name, field_schema: Some(field_type.into()) };
             let create = UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(create));
-            shard.update(create).map_err(|error| failed(&error))?;
+            shard.update(create).map_err(failed(CONTEXT))?;
         }
         let info = GenerationInfo { id, model, schema, products: 0 };
         Ok(Self { shard: Arc::new(Shard::new(shard)), partial, info, pool })
@@ -109,7 +110,7 @@ impl GenerationBuilder for EdgeBuilder {
             };
             if let Some(indexed) = products.iter().find(wrong) {
                 let reason = format!("it has no picture vector, or one that is not of {dimensions} dimensions");
-                return Err(unavailable(format!("add product `{}`", indexed.product.id), &reason));
+                return Err(unavailable(format!("add product `{}`", indexed.product.id), reason));
             }
             let points = products.iter().map(|indexed| Ok(to_point(indexed)?.into()));
             let points = PointInsertOperations::PointsList(points.collect::<Result<_, IndexError>>()?);
@@ -122,12 +123,12 @@ impl GenerationBuilder for EdgeBuilder {
     async fn seal(self: Box<Self>) -> Result<Box<dyn SealedGeneration>, IndexError> {
         let Self { shard, partial, mut info, pool } = *self;
         let shard =
-            Arc::into_inner(shard).ok_or_else(|| unavailable("seal a generation", &"products are being added"))?;
+            Arc::into_inner(shard).ok_or_else(|| unavailable("seal a generation", "products are being added"))?;
         let sealed = blocking("seal a generation", move || {
             shard.with("seal a generation", EdgeShard::optimize)?;
             info.products = shard.products()?;
             if let Some(directory) = &partial.directory {
-                directory.write_info(&info).map_err(|error| unavailable("seal a generation", &error))?;
+                directory.write_info(&info).map_err(failed("seal a generation"))?;
             }
             let generation = Arc::new(EdgeGeneration::of(info, shard, pool));
             Ok(EdgeSealed { generation, partial })
@@ -145,13 +146,14 @@ impl SealedGeneration for EdgeSealed {
     async fn publish(self: Box<Self>) -> Result<(), IndexError> {
         let Self { generation, mut partial } = *self;
         blocking("publish a generation", move || {
-            let failed = |error: &dyn std::fmt::Display| unavailable("publish a generation", error);
+            const CONTEXT: &str = "publish a generation";
             let id = generation.id().to_owned();
             // Closing flushes; and the process that will serve it must be able to open it.
-            let generation = Arc::into_inner(generation).ok_or_else(|| failed(&"it is still being searched"))?;
+            let generation = Arc::into_inner(generation);
+            let generation = generation.ok_or_else(|| unavailable(CONTEXT, "it is still being searched"))?;
             generation.close()?;
             if let Some(directory) = &partial.directory {
-                partial.catalog.publish(&partial.lock, &id, directory).map_err(|error| failed(&error))?;
+                partial.catalog.publish(&partial.lock, &id, directory).map_err(failed(CONTEXT))?;
             }
             partial.directory = None;
             if let Err(error) = partial.catalog.prune(&partial.lock) {

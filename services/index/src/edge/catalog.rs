@@ -7,6 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 use vitrine_core::{
+    Chain,
     compute::ComputePool,
     index::{Generation as _, IndexError},
     product::CatalogName,
@@ -127,9 +128,9 @@ impl Catalog {
     fn failed(&self, id: Option<String>, error: IndexError) -> Result<Arc<EdgeGeneration>, IndexError> {
         let mut state = self.state();
         let before = state.failure.take().filter(|failure| failure.id == id);
-        if before.as_ref().is_none_or(|failure| failure.error.to_string() != error.to_string()) {
+        if before.as_ref().is_none_or(|failure| Chain(&failure.error).to_string() != Chain(&error).to_string()) {
             let (generation, serving) = (id.as_deref(), state.open.as_ref().map(|open| open.id().to_owned()));
-            tracing::error!(catalog = %self.name, generation, serving, %error, "could not be opened; trying again");
+            tracing::error!(catalog = %self.name, generation, serving, error = %Chain(&error), "could not be opened; trying again");
         }
         let pause = before.map_or(RETRY_PAUSE_MIN, |failure| (failure.pause * 2).min(RETRY_PAUSE_MAX));
         state.failure = Some(Failure { id, error: error.clone(), pause, retry_at: Instant::now() + pause });

@@ -15,7 +15,7 @@ use vitrine_core::{
     product::{CatalogName, Schema},
 };
 
-use super::unavailable;
+use super::{failed, unavailable};
 
 const CURRENT: &str = "CURRENT";
 const PARTIAL: &str = "partial";
@@ -66,7 +66,7 @@ impl CatalogDirectory {
             });
             names.filter_map(Result::transpose).collect()
         };
-        listed().map_err(|error| unavailable(format!("list {}", root.display()), &error))
+        listed().map_err(failed(format!("list {}", root.display())))
     }
 
     /// Whether a generation was ever published.
@@ -80,7 +80,7 @@ impl CatalogDirectory {
         match fs::read_to_string(&path) {
             Ok(id) => Ok(Some(id.trim().to_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(unavailable(format!("read {}", path.display()), &error)),
+            Err(error) => Err(unavailable(format!("read {}", path.display()), error)),
         }
     }
 
@@ -167,7 +167,7 @@ impl GenerationDirectory {
 
     pub(super) fn read_info(&self) -> Result<GenerationInfo, IndexError> {
         let manifest = || -> io::Result<Manifest> { Ok(serde_json::from_slice(&fs::read(self.info())?)?) };
-        let manifest = manifest().map_err(|error| unavailable(format!("read {}", self.info().display()), &error))?;
+        let manifest = manifest().map_err(failed(format!("read {}", self.info().display())))?;
         let Manifest { id, model_fingerprint: fingerprint, dimensions, schema, products } = manifest;
         Ok(GenerationInfo { id, model: ModelInfo { fingerprint, dimensions }, schema, products })
     }

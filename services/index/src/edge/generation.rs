@@ -25,7 +25,7 @@ use vitrine_core::{
 
 use super::{
     directory::GenerationDirectory,
-    filter,
+    failed, filter,
     point::{point_id, to_embeddings, to_product, vector_name},
     refused, unavailable,
 };
@@ -56,7 +56,7 @@ impl EdgeGeneration {
         let found = shard.products()?;
         if found != info.products {
             let reason = format!("{found} of its {} products are there", info.products);
-            return Err(unavailable(format!("open {}", directory.path.display()), &reason));
+            return Err(unavailable(format!("open {}", directory.path.display()), reason));
         }
         Ok(Self { info, pool, shard: Arc::new(shard) })
     }
@@ -64,7 +64,7 @@ impl EdgeGeneration {
     /// Closes the generation, if nobody searches it any more.
     pub(super) fn close(self) -> Result<(), IndexError> {
         let shard = Arc::into_inner(self.shard);
-        shard.ok_or_else(|| unavailable("close a generation", &"it is still being searched"))?.close()
+        shard.ok_or_else(|| unavailable("close a generation", "it is still being searched"))?.close()
     }
 
     /// Takes over a shard that was just built.
@@ -92,13 +92,13 @@ impl Generation for EdgeGeneration {
     async fn search(&self, query: IndexQuery) -> Result<Vec<Hit>, IndexError> {
         let shard = Arc::clone(&self.shard);
         let filter = filter::of_query(&query, &self.info.schema);
-        self.pool.run(move || shard.search(&query, filter)).await.map_err(|error| refused(&error))?
+        self.pool.run(move || shard.search(&query, filter)).await.map_err(refused)?
     }
 
     async fn get(&self, id: &ProductId) -> Result<Option<IndexedProduct>, IndexError> {
         let shard = Arc::clone(&self.shard);
         let id = point_id(id);
-        self.pool.run(move || shard.get(id)).await.map_err(|error| refused(&error))?
+        self.pool.run(move || shard.get(id)).await.map_err(refused)?
     }
 }
 
@@ -138,12 +138,12 @@ impl Shard {
     fn close(mut self) -> Result<(), IndexError> {
         let shard = self.shard.take();
         let closed = catch_unwind(AssertUnwindSafe(|| drop(shard)));
-        closed.map_err(|_| unavailable("close a generation", &"its last changes could not be written"))
+        closed.map_err(|_| unavailable("close a generation", "its last changes could not be written"))
     }
 
     fn load(path: &Path) -> Result<Self, IndexError> {
         let shard = EdgeShard::load(path, None);
-        shard.map(Self::new).map_err(|error| unavailable(format!("open {}", path.display()), &error))
+        shard.map(Self::new).map_err(failed(format!("open {}", path.display())))
     }
 
     pub(super) fn with<T>(
@@ -151,8 +151,8 @@ impl Shard {
         context: &str,
         work: impl FnOnce(&EdgeShard) -> OperationResult<T>,
     ) -> Result<T, IndexError> {
-        let shard = self.shard.as_ref().ok_or_else(|| unavailable(context, &"the generation is closed"))?;
-        work(shard).map_err(|error| unavailable(context, &error))
+        let shard = self.shard.as_ref().ok_or_else(|| unavailable(context, "the generation is closed"))?;
+        work(shard).map_err(failed(context))
     }
 
     /// How many products there are.
@@ -165,7 +165,7 @@ impl Shard {
         let indexed = |record: Record| {
             let image_embeddings = to_embeddings(record.vector.as_ref(), Target::Image);
             let text = to_embeddings(record.vector.as_ref(), Target::Text).pop();
-            let text_embedding = text.ok_or_else(|| unavailable("read a product", &"it has no text vector"))?;
+            let text_embedding = text.ok_or_else(|| unavailable("read a product", "it has no text vector"))?;
             Ok(IndexedProduct { product: to_product(record.payload)?, image_embeddings, text_embedding })
         };
         record.map(indexed).transpose()

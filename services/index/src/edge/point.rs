@@ -14,7 +14,7 @@ use vitrine_core::{
     product::{AttributeType, AttributeValue, Currency, Product, ProductId, Schema},
 };
 
-use super::unavailable;
+use super::{failed, unavailable};
 
 /// Name of the vector that a query with this target searches.
 pub(super) fn vector_name(target: Target) -> &'static str {
@@ -72,13 +72,13 @@ pub(super) fn payload_indexes(schema: &Schema) -> Vec<(JsonPath, PayloadSchemaTy
 
 /// The point of a product with its vectors.
 pub(super) fn to_point(indexed: &IndexedProduct) -> Result<PointStruct, IndexError> {
-    let failed = |error: &dyn std::fmt::Display| unavailable(format!("index product `{}`", indexed.product.id), error);
+    let context = || format!("index product `{}`", indexed.product.id);
     let images: Vec<Vec<f32>> = indexed.image_embeddings.iter().map(|embedding| embedding.values().to_vec()).collect();
     let vectors = Vectors::new_named([
-        (vector_name(Target::Image), Vector::new_multi(images).map_err(|error| failed(&error))?),
+        (vector_name(Target::Image), Vector::new_multi(images).map_err(|error| unavailable(context(), error))?),
         (vector_name(Target::Text), Vector::new_dense(indexed.text_embedding.values().to_vec())),
     ]);
-    let product = serde_json::to_value(&indexed.product).map_err(|error| failed(&error))?;
+    let product = serde_json::to_value(&indexed.product).map_err(|error| unavailable(context(), error))?;
     let (mut attributes, mut under) = (Map::new(), Map::new());
     for (name, value) in &indexed.product.attributes {
         let value = match value {
@@ -103,7 +103,7 @@ pub(super) fn to_point(indexed: &IndexedProduct) -> Result<PointStruct, IndexErr
 /// The product in a payload.
 pub(super) fn to_product(payload: Option<qdrant_edge::Payload>) -> Result<Product, IndexError> {
     let product = payload.and_then(|mut payload| payload.0.remove("product")).unwrap_or(Value::Null);
-    serde_json::from_value(product).map_err(|error| unavailable("read a product from the index", &error))
+    serde_json::from_value(product).map_err(failed("read a product from the index"))
 }
 
 /// The vectors of one side of a product: its pictures', or its text's.

@@ -7,7 +7,7 @@ use std::{
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
-use vitrine_core::{Invalid, search::SearchError};
+use vitrine_core::{Chain, Invalid, search::SearchError};
 
 /// When a refused caller may try again: several inferences later.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -32,7 +32,7 @@ pub(super) fn from_search(error: SearchError) -> Status {
         SearchError::DeadlineExceeded => Status::deadline_exceeded(message),
         SearchError::Unavailable(_) => {
             let id = error_id();
-            tracing::error!(error_id = id, "{message}");
+            tracing::error!(error_id = id, "{}", Chain(&error));
             Status::unavailable(format!("a part of the service does not answer (error {id})"))
         }
         SearchError::Internal(_) => {
