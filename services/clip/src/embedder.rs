@@ -32,7 +32,7 @@ pub struct ClipOptions {
     pub batch_size_max: usize,
     /// Longest wait of a batch's first input for company.
     pub batch_wait_max: Duration,
-    /// Most photos being decoded, and most inputs waiting in each lane of each tower.
+    /// Most photos being decoded, and most inputs waiting for each tower, in each lane.
     pub queue_size_max: usize,
 }
 
@@ -135,7 +135,7 @@ impl Embedder for ClipEmbedder {
 
     async fn embed_photo(&self, photo: &Photo, call: CallContext) -> Result<Embedding, EmbedError> {
         let (photo, preprocess) = (photo.clone(), Arc::clone(&self.preprocess));
-        let tensor = self.pool.run(move || -> Result<Vec<f32>, Invalid> {
+        let tensor = self.pool.run(call.lane, move || -> Result<Vec<f32>, Invalid> {
             let picture = decode(photo.content(), photo.region())?;
             Ok(preprocess.tensor(&preprocess.pixels(&picture)))
         });

@@ -1,5 +1,7 @@
 //! An embedder that remembers.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use async_trait::async_trait;
 use blake3::Hasher;
 use moka::future::Cache;
@@ -36,14 +38,27 @@ impl<E: Embedder> CachedEmbedder<E> {
         F: Future<Output = Result<Embedding, EmbedError>>,
     {
         loop {
-            let shared = call.until_deadline(self.cache.try_get_with(key, embed())).await;
+            let is_own = AtomicBool::new(false);
+            let own = async {
+                is_own.store(true, Ordering::Relaxed);
+                embed().await
+            };
+            let shared = call.until_deadline(self.cache.try_get_with(key, own)).await;
             match shared.ok_or(EmbedError::DeadlineExceeded)? {
                 Ok(embedding) => return Ok(embedding),
-                // The computation was another caller's, who had less time than this one.
-                Err(error) if *error == EmbedError::DeadlineExceeded && call.has_time() => {}
+                // Another caller had less time than this one, or found its lane full.
+                Err(error) if !is_own.into_inner() && of_its_caller(&error) && call.has_time() => {}
                 Err(error) => return Err(EmbedError::clone(&error)),
             }
         }
+    }
+}
+
+/// Whether an error tells of who asked, and not of what was asked for.
+fn of_its_caller(error: &EmbedError) -> bool {
+    match error {
+        EmbedError::DeadlineExceeded | EmbedError::Overloaded { .. } => true,
+        EmbedError::Invalid(_) | EmbedError::Unavailable(_) | EmbedError::Internal(_) => false,
     }
 }
 
@@ -83,10 +98,13 @@ impl<E: Embedder> CachedEmbedder<E> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{
+        sync::Arc,
+        time::{Duration, Instant},
+    };
 
     use bytes::Bytes;
-    use futures::future::join_all;
+    use futures::future::{join, join_all};
 
     use super::*;
     use crate::{fakes::FakeEmbedder, signal::Region};
@@ -114,6 +132,17 @@ mod tests {
         cached.embed_photo(&photo(b"sofa", Some(half)), CallContext::bulk()).await.unwrap();
         cached.embed_text(&QueryText::new("sofa", "").unwrap(), CallContext::bulk()).await.unwrap();
         assert_eq!(cached.inner.calls(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_person_is_not_refused_because_a_jobs_lane_is_full() {
+        let cached = CachedEmbedder::new(FakeEmbedder::default(), 1 << 20);
+        let text = QueryText::new(FakeEmbedder::TOO_MUCH_FOR_JOBS, "").unwrap();
+        let person = CallContext::interactive(Instant::now() + Duration::from_secs(30));
+        let (job, person) = join(cached.embed_text(&text, CallContext::bulk()), cached.embed_text(&text, person)).await;
+        assert!(matches!(job, Err(EmbedError::Overloaded { .. })), "{job:?}");
+        assert!(person.is_ok(), "{person:?}");
+        assert_eq!(cached.inner.calls(), 2);
     }
 
     #[tokio::test]

@@ -1,16 +1,21 @@
-//! A bounded pool of threads for work that would hold up an async thread, such as decoding a picture.
+//! A bounded pool of threads for work that would hold up an async thread, such as decoding a picture. It has two lanes:
+//! what a person waits for goes before what a job waits for.
 
 use std::{
+    collections::VecDeque,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::embed::Lane;
+
 /// Why work was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ComputeError {
-    /// As much work as the pool takes is waiting or running.
+    /// As much work as the lane takes is waiting or running.
     #[error("{queue} queue is full ({capacity} waiting)")]
     Full {
         /// Name of the pool.
@@ -35,17 +40,57 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     done.map_err(|_| ComputeError::Panicked { queue: "blocking" })
 }
 
+type Work = Box<dyn FnOnce() + Send>;
+
 /// The pool. Dropping it lets its threads finish what runs.
 #[derive(Debug)]
 pub struct ComputePool {
     name: &'static str,
     capacity: usize,
-    places: Arc<Semaphore>,
+    interactive: Arc<Semaphore>,
+    bulk: Arc<Semaphore>,
+    waiting: Arc<Waiting>,
     threads: rayon::ThreadPool,
 }
 
+/// What no thread has begun yet.
+#[derive(Default)]
+struct Waiting(Mutex<Lanes>);
+
+#[derive(Default)]
+struct Lanes {
+    interactive: VecDeque<Work>,
+    bulk: VecDeque<Work>,
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting").finish_non_exhaustive()
+    }
+}
+
+impl Waiting {
+    fn push(&self, lane: Lane, work: Work) {
+        let mut lanes = self.lanes();
+        match lane {
+            Lane::Interactive => lanes.interactive.push_back(work),
+            Lane::Bulk => lanes.bulk.push_back(work),
+        }
+    }
+
+    fn pop(&self) -> Option<Work> {
+        let mut lanes = self.lanes();
+        lanes.interactive.pop_front().or_else(|| lanes.bulk.pop_front())
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        // No code that holds the lock leaves the lanes half-changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl ComputePool {
-    /// Starts the threads. At most `capacity` pieces of work wait or run at once.
+    /// Starts the threads. At most `capacity` pieces of work of each lane wait or run at once.
     ///
     /// # Errors
     /// When the system gives no threads.
@@ -54,26 +99,42 @@ impl ComputePool {
             .num_threads(threads)
             .thread_name(move |number| format!("{name}-{number}"))
             .build()?;
-        Ok(Self { name, capacity, places: Arc::new(Semaphore::new(capacity)), threads })
+        let [interactive, bulk] = [(); 2].map(|()| Arc::new(Semaphore::new(capacity)));
+        Ok(Self { name, capacity, interactive, bulk, waiting: Arc::default(), threads })
     }
 
     /// Does the work on one of the threads. Work whose caller left before it began is not done.
     ///
     /// # Errors
-    /// See [`ComputeError`]. A full pool refuses at once.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ComputeError> {
+    /// See [`ComputeError`]. A full lane refuses at once.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ComputeError> {
         let full = ComputeError::Full { queue: self.name, capacity: self.capacity };
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| full)?;
+        let place = Arc::clone(self.places(lane)).try_acquire_owned().map_err(|_| full)?;
         let (reply, result) = oneshot::channel();
-        self.threads.spawn(move || {
+        let work = move || {
             let _place = place;
             if !reply.is_closed() {
                 drop(reply.send(catch_unwind(AssertUnwindSafe(work))));
             }
-        });
+        };
+        self.waiting.push(lane, Box::new(work));
+        let waiting = Arc::clone(&self.waiting);
+        // One turn of a thread for each piece of work; which one it is, is decided when the thread is free.
+        self.threads.spawn(move || waiting.pop().into_iter().for_each(|work| work()));
         match result.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(_)) | Err(_) => Err(ComputeError::Panicked { queue: self.name }),
+        }
+    }
+
+    fn places(&self, lane: Lane) -> &Arc<Semaphore> {
+        match lane {
+            Lane::Interactive => &self.interactive,
+            Lane::Bulk => &self.bulk,
         }
     }
 }
@@ -85,28 +146,53 @@ mod tests {
     #[tokio::test]
     async fn a_panic_fails_its_own_work_only() {
         let pool = ComputePool::new("test", 1, 4).unwrap();
-        let panicked = pool.run(|| panic!("on purpose")).await;
+        let panicked = pool.run(Lane::Bulk, || panic!("on purpose")).await;
         assert_eq!(panicked, Err::<(), _>(ComputeError::Panicked { queue: "test" }));
-        assert_eq!(pool.run(|| 7).await, Ok(7));
+        assert_eq!(pool.run(Lane::Bulk, || 7).await, Ok(7));
     }
 
     #[tokio::test]
-    async fn a_full_pool_refuses_at_once() {
+    async fn a_full_lane_refuses_at_once_and_the_other_does_not() {
         let pool = Arc::new(ComputePool::new("test", 1, 1).unwrap());
         let (open, gate) = std::sync::mpsc::channel::<()>();
         let busy = tokio::spawn({
             let pool = Arc::clone(&pool);
-            async move { pool.run(move || gate.recv().is_ok()).await }
+            async move { pool.run(Lane::Bulk, move || gate.recv().is_ok()).await }
         });
-        while pool.places.available_permits() > 0 {
+        while pool.bulk.available_permits() > 0 || !pool.waiting.lanes().bulk.is_empty() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(pool.run(|| 1).await, Err(ComputeError::Full { queue: "test", capacity: 1 }));
+        assert_eq!(pool.run(Lane::Bulk, || 1).await, Err(ComputeError::Full { queue: "test", capacity: 1 }));
+        let mut person = std::pin::pin!(pool.run(Lane::Interactive, || 2));
+        assert!(futures::poll!(person.as_mut()).is_pending());
         open.send(()).unwrap();
         assert_eq!(busy.await.unwrap(), Ok(true));
-        while pool.places.available_permits() == 0 {
+        assert_eq!(person.await, Ok(2));
+        while pool.bulk.available_permits() == 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(pool.run(|| 2).await, Ok(2));
+        assert_eq!(pool.run(Lane::Bulk, || 3).await, Ok(3));
+    }
+
+    #[tokio::test]
+    async fn what_a_person_waits_for_goes_before_what_jobs_queued() {
+        let pool = ComputePool::new("test", 1, 8).unwrap();
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let (done, order) = std::sync::mpsc::channel();
+        let say = |name: &'static str| {
+            let done = done.clone();
+            move || done.send(name).unwrap()
+        };
+        let mut busy = std::pin::pin!(pool.run(Lane::Bulk, move || gate.recv().unwrap()));
+        assert!(futures::poll!(busy.as_mut()).is_pending());
+        while !pool.waiting.lanes().bulk.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let mut job = std::pin::pin!(pool.run(Lane::Bulk, say("job")));
+        let mut person = std::pin::pin!(pool.run(Lane::Interactive, say("person")));
+        assert!(futures::poll!(job.as_mut()).is_pending() && futures::poll!(person.as_mut()).is_pending());
+        open.send(()).unwrap();
+        assert_eq!((busy.await, job.await, person.await), (Ok(()), Ok(()), Ok(())));
+        assert_eq!(order.try_iter().collect::<Vec<_>>(), ["person", "job"]);
     }
 }

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 
 use crate::{
     Invalid,
-    embed::{CallContext, EmbedError, Embedder, Embedding, ModelInfo},
+    embed::{CallContext, EmbedError, Embedder, Embedding, Lane, ModelInfo},
     filter::{Condition, NumberRange, ResolvedFilter},
     index::{
         Generation, GenerationBuilder, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, ProductIndex,
@@ -83,6 +83,8 @@ impl Default for FakeEmbedder {
 impl FakeEmbedder {
     /// Photo bytes that are no picture.
     pub const BROKEN: &'static [u8] = b"broken";
+    /// A text for which the bulk lane is full.
+    pub const TOO_MUCH_FOR_JOBS: &'static str = "too much";
 
     /// A model that calls itself so.
     pub fn with_fingerprint(fingerprint: &str) -> Self {
@@ -111,9 +113,12 @@ impl Embedder for FakeEmbedder {
         Ok(embedding(&String::from_utf8_lossy(photo.content())))
     }
 
-    async fn embed_text(&self, text: &QueryText, _: CallContext) -> Result<Embedding, EmbedError> {
+    async fn embed_text(&self, text: &QueryText, call: CallContext) -> Result<Embedding, EmbedError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         tokio::task::yield_now().await;
+        if text.as_str() == Self::TOO_MUCH_FOR_JOBS && call.lane == Lane::Bulk {
+            return Err(EmbedError::Overloaded { queue: "fake", capacity: 0 });
+        }
         if text.as_str() == "slow" {
             std::future::pending::<()>().await;
         }

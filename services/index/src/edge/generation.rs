@@ -19,6 +19,7 @@ use qdrant_edge::{
 use tokio::runtime::Handle;
 use vitrine_core::{
     compute::ComputePool,
+    embed::Lane,
     index::{Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, QueryVector, Similarity, Target},
     product::ProductId,
 };
@@ -92,13 +93,13 @@ impl Generation for EdgeGeneration {
     async fn search(&self, query: IndexQuery) -> Result<Vec<Hit>, IndexError> {
         let shard = Arc::clone(&self.shard);
         let filter = filter::of_query(&query, &self.info.schema);
-        self.pool.run(move || shard.search(&query, filter)).await.map_err(refused)?
+        self.pool.run(Lane::Interactive, move || shard.search(&query, filter)).await.map_err(refused)?
     }
 
     async fn get(&self, id: &ProductId) -> Result<Option<IndexedProduct>, IndexError> {
         let shard = Arc::clone(&self.shard);
         let id = point_id(id);
-        self.pool.run(move || shard.get(id)).await.map_err(refused)?
+        self.pool.run(Lane::Interactive, move || shard.get(id)).await.map_err(refused)?
     }
 }
 
