@@ -388,3 +388,33 @@ async fn a_catalogue_that_opens_slowly_does_not_hold_up_the_others() {
     refreshing.await.unwrap();
     assert!(!index.is_whole(), "an empty manifest is none");
 }
+
+/// Whether a process has the generation open: Qdrant Edge holds a lock on its log.
+fn is_open(generation: &Path) -> bool {
+    std::fs::File::open(generation.join("shard/wal")).unwrap().try_lock().is_err()
+}
+
+#[test]
+fn a_replaced_generation_is_closed_on_a_blocking_thread() {
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let (dir, catalog) = (tempfile::tempdir().unwrap(), CatalogName::default());
+        load(&edge(dir.path()), 0..3).await;
+        let index = edge(dir.path());
+        let old = index.current(&catalog).await.unwrap();
+        let directory = dir.path().join("default/generations").join(&old.info().id);
+        load(&edge(dir.path()), 0..4).await;
+        index.refresh().await;
+        assert_eq!(index.current(&catalog).await.unwrap().info().products, 4);
+
+        let (open, gate) = std::sync::mpsc::channel();
+        let busy = tokio::task::spawn_blocking(move || gate.recv());
+        drop(old);
+        assert!(is_open(&directory), "closed by who let go of it last");
+        open.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        // The only blocking thread goes from one piece of work to the next.
+        tokio::task::spawn_blocking(|| {}).await.unwrap();
+        assert!(!is_open(&directory), "never closed");
+    });
+}
