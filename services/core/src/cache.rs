@@ -1,13 +1,11 @@
 //! An embedder that remembers.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use async_trait::async_trait;
 use blake3::Hasher;
 use moka::future::Cache;
 
 use crate::{
-    embed::{CallContext, EmbedError, Embedder, Embedding, ModelInfo},
+    embed::{CallContext, EmbedError, Embedder, Embedding, Lane, ModelInfo},
     signal::{Photo, QueryText},
 };
 
@@ -16,12 +14,15 @@ const ENTRY_BYTES: usize = 256;
 
 type Key = [u8; 32];
 
-/// Remembers the vectors of an [`Embedder`], up to a number of bytes. Callers that ask for the same thing at the same
-/// time share one computation.
+/// Remembers the vectors of an [`Embedder`], up to a number of bytes. Callers of one lane that ask for the same thing at
+/// the same time share one computation.
 #[derive(Debug)]
 pub struct CachedEmbedder<E> {
     inner: E,
     cache: Cache<Key, Embedding>,
+    /// Computations of the bulk lane, remembered in `cache` only: a person must neither wait with a job that asked
+    /// first, nor be refused because its lane is full.
+    bulk: Cache<Key, Embedding>,
 }
 
 impl<E: Embedder> CachedEmbedder<E> {
@@ -30,7 +31,7 @@ impl<E: Embedder> CachedEmbedder<E> {
         let weight = |_: &Key, embedding: &Embedding| {
             u32::try_from(size_of_val(embedding.values()) + ENTRY_BYTES).unwrap_or(u32::MAX)
         };
-        Self { inner, cache: Cache::builder().weigher(weight).max_capacity(bytes_max).build() }
+        Self { inner, cache: Cache::builder().weigher(weight).max_capacity(bytes_max).build(), bulk: Cache::new(0) }
     }
 
     async fn get_or_embed<F>(&self, key: Key, call: CallContext, embed: impl Fn() -> F) -> Result<Embedding, EmbedError>
@@ -38,27 +39,32 @@ impl<E: Embedder> CachedEmbedder<E> {
         F: Future<Output = Result<Embedding, EmbedError>>,
     {
         loop {
-            let is_own = AtomicBool::new(false);
-            let own = async {
-                is_own.store(true, Ordering::Relaxed);
-                embed().await
+            let shared = async {
+                match call.lane {
+                    Lane::Interactive => self.cache.try_get_with(key, embed()).await,
+                    Lane::Bulk => self.bulk.try_get_with(key, self.get_or_insert(key, embed())).await,
+                }
             };
-            let shared = call.until_deadline(self.cache.try_get_with(key, own)).await;
-            match shared.ok_or(EmbedError::DeadlineExceeded)? {
+            match call.until_deadline(shared).await.ok_or(EmbedError::DeadlineExceeded)? {
                 Ok(embedding) => return Ok(embedding),
-                // Another caller had less time than this one, or found its lane full.
-                Err(error) if !is_own.into_inner() && of_its_caller(&error) && call.has_time() => {}
+                // The computation was another caller's, who had less time than this one.
+                Err(error) if *error == EmbedError::DeadlineExceeded && call.has_time() => {}
                 Err(error) => return Err(EmbedError::clone(&error)),
             }
         }
     }
-}
 
-/// Whether an error tells of who asked, and not of what was asked for.
-fn of_its_caller(error: &EmbedError) -> bool {
-    match error {
-        EmbedError::DeadlineExceeded | EmbedError::Overloaded { .. } => true,
-        EmbedError::Invalid(_) | EmbedError::Unavailable(_) | EmbedError::Internal(_) => false,
+    async fn get_or_insert(
+        &self,
+        key: Key,
+        embed: impl Future<Output = Result<Embedding, EmbedError>>,
+    ) -> Result<Embedding, EmbedError> {
+        if let Some(embedding) = self.cache.get(&key).await {
+            return Ok(embedding);
+        }
+        let embedding = embed.await?;
+        self.cache.insert(key, embedding.clone()).await;
+        Ok(embedding)
     }
 }
 
@@ -104,7 +110,7 @@ mod tests {
     };
 
     use bytes::Bytes;
-    use futures::future::{join, join_all};
+    use futures::future::join_all;
 
     use super::*;
     use crate::{fakes::FakeEmbedder, signal::Region};
@@ -135,14 +141,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_person_is_not_refused_because_a_jobs_lane_is_full() {
+    async fn a_person_neither_waits_nor_is_refused_with_a_job_that_asked_first() {
         let cached = CachedEmbedder::new(FakeEmbedder::default(), 1 << 20);
-        let text = QueryText::new(FakeEmbedder::TOO_MUCH_FOR_JOBS, "").unwrap();
+        let text = QueryText::new(FakeEmbedder::STUCK_IN_BULK, "").unwrap();
+        let mut job = std::pin::pin!(cached.embed_text(&text, CallContext::bulk()));
+        assert!(futures::poll!(job.as_mut()).is_pending());
         let person = CallContext::interactive(Instant::now() + Duration::from_secs(30));
-        let (job, person) = join(cached.embed_text(&text, CallContext::bulk()), cached.embed_text(&text, person)).await;
-        assert!(matches!(job, Err(EmbedError::Overloaded { .. })), "{job:?}");
-        assert!(person.is_ok(), "{person:?}");
-        assert_eq!(cached.inner.calls(), 2);
+        assert!(cached.embed_text(&text, person).await.is_ok());
+        assert!(futures::poll!(job.as_mut()).is_pending());
+    }
+
+    #[tokio::test]
+    async fn what_one_lane_embedded_the_other_finds() {
+        let cached = CachedEmbedder::new(FakeEmbedder::default(), 1 << 20);
+        let person = CallContext::interactive(Instant::now() + Duration::from_secs(30));
+        for (content, first, second) in
+            [(&b"sofa"[..], person, CallContext::bulk()), (b"chair", CallContext::bulk(), person)]
+        {
+            let before = cached.inner.calls();
+            cached.embed_photo(&photo(content, None), first).await.unwrap();
+            cached.embed_photo(&photo(content, None), second).await.unwrap();
+            assert_eq!(cached.inner.calls(), before + 1);
+        }
     }
 
     #[tokio::test]
