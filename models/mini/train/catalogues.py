@@ -17,20 +17,32 @@ class Product:
 
 
 def read(folder):
-    """The products of one feed that have a title and a picture, in order."""
-    products = []
-    with open(os.path.join(folder, "products.jsonl"), encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            row = json.loads(line)
-            for field in ("title", "image_link"):
-                if not row.get(field):
-                    raise SystemExit(f"{folder}/products.jsonl line {number}: field `{field}` is missing")
-            products.append(Product(
-                catalogue=os.path.basename(os.path.normpath(folder)),
-                title=row["title"],
-                kind=row.get("product_type", "").split(" > ")[-1],
-                picture=os.path.join(folder, row["image_link"]),
-                group=row.get("item_group_id", ""),
-                colour=row.get("color", ""),
-                sender=row.get("sender_id", "")))
-    return products
+    """The products of one feed, in order. Ends the program with the line and the field of what is wrong."""
+    path = os.path.join(folder, "products.jsonl")
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.readlines()
+    except OSError as error:
+        raise SystemExit(f"cannot read {path}: {error.strerror}") from error
+    return [product(folder, line, f"{path} line {number}") for number, line in enumerate(lines, 1)]
+
+
+def product(folder, line, where):
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise SystemExit(f"{where}: not JSON: {error.msg}") from error
+    for field in ("title", "image_link"):
+        if not row.get(field):
+            raise SystemExit(f"{where}: field `{field}` is missing")
+    picture = os.path.join(folder, row["image_link"])
+    if not os.path.isfile(picture):
+        raise SystemExit(f"{where}: field `image_link` names no file: {picture}")
+    return Product(
+        catalogue=os.path.basename(os.path.normpath(folder)),
+        title=row["title"],
+        kind=row.get("product_type", "").split(" > ")[-1],
+        picture=picture,
+        group=row.get("item_group_id", ""),
+        colour=row.get("color", ""),
+        sender=row.get("sender_id", ""))

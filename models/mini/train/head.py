@@ -206,8 +206,6 @@ def train_network(reduced, known, gate, titles, learned, language, seed):
     labels[where] = label
 
     steps_each = len(where) // BATCH
-    if steps_each == 0:
-        raise SystemExit(f"{len(where)} products to learn from, at least {BATCH} are needed")
     steps = EPOCHS * steps_each
     pool = np.repeat(where, shown[label])
     order = np.stack([rng.permutation(pool)[:steps_each * BATCH] for _ in range(EPOCHS)]).reshape(steps, BATCH)

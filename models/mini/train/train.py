@@ -57,10 +57,13 @@ class Data:
         feeds = [os.path.join(options.shared, "data", name) for name in CATALOGUES]
         if options.learn:
             feeds[0] = options.learn
-        self.products = [product for feed in feeds for product in catalogues.read(feed)]
+        feeds = [catalogues.read(feed) for feed in feeds]
+        if len(feeds[0]) < head.BATCH:
+            raise SystemExit(f"{len(feeds[0])} products to learn from, at least {head.BATCH} are needed")
+        self.products = [product for feed in feeds for product in feed]
         self.titles = np.array([product.title for product in self.products])
         self.catalogue = np.array([product.catalogue for product in self.products])
-        self.learned = self.catalogue == self.products[0].catalogue
+        self.learned = np.arange(len(self.products)) < len(feeds[0])
         self.evaluated = np.array([], int)
         if not options.learn:
             some = np.random.default_rng(options.seed).choice(np.flatnonzero(self.learned), EVALUATED, replace=False)
