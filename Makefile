@@ -52,7 +52,7 @@ $(TARGET)/python/.installed: tests/python/requirements.txt
 	touch $@
 
 # LEARN names another shop's feed to learn instead of the garments, OUT another folder than models/mini.
-train-mini: $(TARGET)/python-train/.installed ## Trains the bundled model; needs ../shared and half an hour
+train-mini: $(TARGET)/python-train/.installed ## Trains the bundled model; needs ../shared and a quarter of an hour
 	PYTHONPATH=$(abspath $(TARGET))/python-train $(PYTHON) models/mini/train/train.py --shared ../shared \
 		--work $(TARGET)/train-mini --out $(or $(OUT),models/mini) $(if $(LEARN),--learn $(LEARN))
 

@@ -12,6 +12,7 @@ import evaluate
 import head
 import pictures
 import text
+import trunks
 
 DEMO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../demo")
 # A query (a picture's name, or words), how a right answer's product_type ends, and what its pattern begins with.
@@ -89,9 +90,16 @@ and over all labels. *zero-shot*: the nearest of 17 labels is right.
 ## A shop it has never seen
 
 The head is trained without the catalogue, and asked for every title in it (recall@5: a product of that title among the
-first five) and every product type (precision@1). A seed changes nothing where the gate stays shut. Four
-hyperparameters (`LOOKALIKE_DECAY`, `KIND_TEMPERATURE`, the gate's offset and `COLOUR_WORDS`) were chosen on these same
-catalogues, among a few dozen settings that lay within 2 points of each other: read the numbers as that much too good.
+first five) and every product type (precision@1). A seed changes nothing where the gate stays shut.
+
+**This table is too good**: the hyperparameters of `head.py` (how the vocabulary is used, its temperature and weight, the
+gate, the weight of colour words) were chosen on these same four catalogues, as the best of several hundred settings. By
+hand, over 288 settings, without the gate's small effect: the mean setting finds 55.6 % of titles, the best 59.3 %, and
+two settings of the 288 reach 1.15 times ConSE. Chosen on three catalogues and asked on the fourth, the mean is
+**57.9 %, 1.13 times ConSE**, and `home` is below ConSE (67.5 against 69.8). That is the number for a shop that it has
+never seen. Which shares the parts have was chosen on the variants and the garments below and above, and the four
+constants of `colour.py` among 32 settings on `appliances` (84 to 93 % for colours alone among a product's variants), so
+those rows flatter, too. The garment recipe was tuned on the folds of seed 0.
 
 {table(["catalogue", "titles, ConSE", "titles, this model", "types, ConSE", "types, this model", "titles, ratio"],
        unseen_rows(measured))}
@@ -177,12 +185,13 @@ Weights are 8 bits. The picture tower's arithmetic is f32; the text tower's matr
 
 ## What to expect
 
-All on pictures that it has not learned from; [EVALUATION.md](EVALUATION.md) has the protocol, intervals and baselines.
+All on pictures that it has not learned from, though settings were chosen on some of them: [EVALUATION.md](EVALUATION.md)
+has the protocol, intervals, baselines, and what is too good.
 
 - **Garments**, phone photos by unseen people: picture finds its kind, precision@10, {ours[0]:.0f} %; text finds picture {ours[2]:.0f} %;
   the right label of 17, {ours[4]:.0f} %.
 - **A shop it has never seen**: a product's exact title finds it among the first five in {titles:.0f} % (ConSE alone: {base:.0f} %), in
-  catalogues of 63 to 101 products.
+  catalogues of 63 to 101 products; with settings not chosen on them it is 58 %, and one of four is below ConSE.
 - **Colour words**: `<colour> <product>` picks the right variant of a product in {variant:.0f} %.
 - **The same picture**, cropped, turned, recompressed, relit, blurred, or pasted on another: found first in {same:.0f} %.
 
@@ -212,7 +221,7 @@ def answers(options):
     """Draws the answers to `QUERIES` among the demo's products, framed by right and wrong."""
     with open(os.path.join(DEMO, "products.jsonl"), encoding="utf-8") as lines:
         products = [json.loads(line) for line in lines]
-    vision, words = (evaluate.one_thread(os.path.join(options.out, "onnx", f"{kind}_model_int8.onnx"))
+    vision, words = (trunks.session(os.path.join(options.out, "onnx", f"{kind}_model_int8.onnx"))
                      for kind in ("vision", "text"))
     tokens = text.tokenizer()
 

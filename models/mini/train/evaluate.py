@@ -8,12 +8,12 @@ import os
 import time
 
 import numpy as np
-import onnxruntime
 
 import colour
 import head
 import pictures
 import text
+import trunks
 
 SEEDS = (0, 1, 2)
 FOLDS = 5
@@ -183,13 +183,7 @@ _towers = None
 
 def _start(paths):
     global _towers
-    _towers = [one_thread(path) for path in paths]
-
-
-def one_thread(path):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    _towers = [trunks.session(path) for path in paths]
 
 
 def _both(path):
@@ -206,7 +200,7 @@ def precision(options, data, say):
         seen = np.array(pool.map(_both, paths, chunksize=32)).transpose(1, 0, 2)
     captions = sorted(set(data.titles) | {product.kind for product in data.products if product.kind}
                       | {f"{product.colour} {product.title}" for product in data.products if product.colour})
-    tokens, towers = text.tokenizer(), [one_thread(path) for path in files["text"]]
+    tokens, towers = text.tokenizer(), [trunks.session(path) for path in files["text"]]
     said = np.array([np.concatenate([text.run(tower, tokens, [caption]) for caption in captions]) for tower in towers])
     say("both precisions are compared")
 
@@ -232,7 +226,7 @@ def precision(options, data, say):
     five = tokens.encode("small red leather travel bag")
     inputs = {"input_ids": np.array([five.ids]), "attention_mask": np.array([five.attention_mask])}
     pixels = {"pixel_values": pictures.prepare(pictures.load(paths[0]))[None]}
-    result["picture ms"] = milliseconds(one_thread(files["vision"][1]), pixels)
+    result["picture ms"] = milliseconds(trunks.session(files["vision"][1]), pixels)
     result["text ms"] = milliseconds(towers[1], inputs)
     result["bytes"] = {kind: os.path.getsize(path[1]) for kind, path in files.items()}
     return result

@@ -63,8 +63,7 @@ class Language:
     def __init__(self, labels):
         self.encode = text.encoder()
         bare = [label.split(",")[0].lower() for label in labels]
-        self.space = text.Space(self.in_template(bare), self.encode(bare))
-        self.space.mean = self.in_template(labels).mean(0)
+        self.space = text.Space(self.in_template(labels).mean(0), self.in_template(bare), self.encode(bare))
         self.kind_names, self.lookalikes = vocabulary(labels)
         self.classes, self.kinds = self(labels), self(self.kind_names)
 

@@ -40,9 +40,9 @@ class Space:
     Without this, `a photo of a …` is most of what two captions have in common.
     """
 
-    def __init__(self, sentences, bare):
-        """From the embeddings of many nouns, in the template and bare."""
-        self.mean = sentences.mean(0)
+    def __init__(self, mean, sentences, bare):
+        """`sentences` and `bare` are the embeddings of many nouns, in the template and without it."""
+        self.mean = mean
         direction = unit((sentences - bare).mean(0))
         self.matrix = (np.eye(WIDTH) - np.outer(direction, direction)).astype(np.float32)
 

@@ -47,18 +47,18 @@ def load_trunk(folder, which):
 
 
 def session(model):
-    """Runs a graph on one thread."""
+    """Runs a graph, given as its file's name or its bytes, on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 class Trunks:
     """Both trunks on one thread: a picture in, its features and its colours out."""
 
     def __init__(self, folder):
-        self.sessions = {which: session(load_trunk(folder, which)) for which in FILES}
+        self.sessions = {which: session(load_trunk(folder, which).SerializeToString()) for which in FILES}
 
     def __call__(self, picture):
         """`([WIDTH] f16, [28, 28, 3] u8)`: all outputs side by side, and the mean colour of each 8×8 cell."""
