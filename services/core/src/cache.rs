@@ -38,6 +38,9 @@ impl<E: Embedder> CachedEmbedder<E> {
     where
         F: Future<Output = Result<Embedding, EmbedError>>,
     {
+        if call.bypass_cache {
+            return call.until_deadline(embed()).await.ok_or(EmbedError::DeadlineExceeded)?;
+        }
         loop {
             let shared = async {
                 match call.lane {
@@ -162,6 +165,16 @@ mod tests {
             cached.embed_photo(&photo(content, None), first).await.unwrap();
             cached.embed_photo(&photo(content, None), second).await.unwrap();
             assert_eq!(cached.inner.calls(), before + 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_bypasses_the_cache_neither_reads_nor_fills_it() {
+        let cached = CachedEmbedder::new(FakeEmbedder::default(), 1 << 20);
+        let bypassing = CallContext { bypass_cache: true, ..CallContext::bulk() };
+        for (call, calls) in [(bypassing, 1), (CallContext::bulk(), 2), (bypassing, 3), (CallContext::bulk(), 3)] {
+            cached.embed_photo(&photo(b"sofa", None), call).await.unwrap();
+            assert_eq!(cached.inner.calls(), calls);
         }
     }
 

@@ -76,17 +76,19 @@ pub struct CallContext {
     pub lane: Lane,
     /// When the caller stops waiting; never if `None`.
     pub deadline: Option<Instant>,
+    /// Whether to compute what is remembered, and remember nothing of it.
+    pub bypass_cache: bool,
 }
 
 impl CallContext {
     /// A person's call with a deadline.
     pub fn interactive(deadline: Instant) -> Self {
-        Self { lane: Lane::Interactive, deadline: Some(deadline) }
+        Self { lane: Lane::Interactive, deadline: Some(deadline), bypass_cache: false }
     }
 
     /// A job's call: it waits as long as it takes.
     pub fn bulk() -> Self {
-        Self { lane: Lane::Bulk, deadline: None }
+        Self { lane: Lane::Bulk, deadline: None, bypass_cache: false }
     }
 
     /// Whether there is time left to try something again.

@@ -48,6 +48,7 @@ fn request(arguments: &SearchArguments) -> anyhow::Result<SearchRequest> {
         page_size: arguments.limit,
         page_token: arguments.page_token.clone(),
         score_min: None,
+        bypass_cache: false,
     })
 }
 

@@ -33,6 +33,7 @@ impl EmbeddingService for Service {
             pb::EmbedPriority::Bulk => Lane::Bulk,
             pb::EmbedPriority::Unspecified | pb::EmbedPriority::Interactive => Lane::Interactive,
         };
+        call.bypass_cache = request.bypass_cache;
         let embedded = request.inputs.into_iter().enumerate().map(|(position, input)| async move {
             let outcome = embed(&*self.embedder, input, call).await;
             outcome.map_err(|error| error.within(&format!("inputs[{position}]")))

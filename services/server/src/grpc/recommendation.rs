@@ -8,8 +8,10 @@ use super::{Service, call_of, from_pb, status, to_pb, upload};
 #[tonic::async_trait]
 impl RecommendationService for Service {
     async fn search(&self, request: Request<pb::SearchRequest>) -> Result<Response<pb::SearchResponse>, Status> {
-        let call = call_of(&request)?;
-        let request = from_pb::search_request(request.into_inner(), None).map_err(status::from_invalid)?;
+        let mut call = call_of(&request)?;
+        let request = request.into_inner();
+        call.bypass_cache = request.bypass_cache;
+        let request = from_pb::search_request(request, None).map_err(status::from_invalid)?;
         let response = Box::pin(self.search.search(request, call)).await.map_err(status::from_search)?;
         Ok(Response::new(to_pb::search_response(&response)))
     }
@@ -18,9 +20,10 @@ impl RecommendationService for Service {
         &self,
         request: Request<Streaming<pb::SearchUploadRequest>>,
     ) -> Result<Response<pb::SearchUploadResponse>, Status> {
-        let call = call_of(&request)?;
+        let mut call = call_of(&request)?;
         let (request, photo) = upload::collect(&mut request.into_inner()).await?;
         let uploaded = upload::field(&request);
+        call.bypass_cache = request.bypass_cache;
         let request = from_pb::search_request(request, Some(photo)).map_err(status::from_invalid)?;
         let response = Box::pin(self.search.search(request, call)).await;
         let response = response.map_err(|error| status::from_search(upload::name_field(error, &uploaded)))?;
