@@ -29,14 +29,16 @@ fn stages(criterion: &mut Criterion) {
     let mut text = TextTower::load(&runtime, &folder.text, 1, "mini", length_max, padding).unwrap();
 
     let photo = fs::read(repository.join("demo/queries/sofa-living-room.jpg")).unwrap();
-    let picture = decode(&photo, None).unwrap();
+    let picture = decode(&photo, None, |full| full).unwrap();
     let pixels = preprocess.pixels(&picture);
     let tensor = preprocess.tensor(&pixels);
     let words = "a dark blue striped cotton dress";
     let tokens = tokenize.tokens(words).unwrap();
     let name = |stage: &str| format!("{stage} ({}×{})", picture.width(), picture.height());
 
-    criterion.bench_function(&name("decode jpeg"), |bench| bench.iter(|| decode(black_box(&photo), None).unwrap()));
+    criterion.bench_function(&name("decode jpeg"), |bench| {
+        bench.iter(|| decode(black_box(&photo), None, |full| full).unwrap());
+    });
     criterion.bench_function(&name("resize and crop"), |bench| bench.iter(|| preprocess.pixels(black_box(&picture))));
     criterion.bench_function("normalise", |bench| bench.iter(|| preprocess.tensor(black_box(&pixels))));
     for batch in [1, 4, 16] {

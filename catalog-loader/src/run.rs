@@ -205,7 +205,8 @@ fn load_model(arguments: &Arguments, threads: usize) -> Result<ClipEmbedder, Loa
     let runtime = runtime.map_err(LoadError::model("load the model"))?;
     let options = ClipOptions {
         precision: arguments.precision,
-        inference_threads: threads,
+        inference_sessions: threads,
+        inference_threads: 1,
         preprocess_threads: threads,
         batch_size_max: 16,
         batch_wait_max: Duration::ZERO,

@@ -35,7 +35,7 @@ fn pictures() -> Vec<(String, String, RgbImage, RgbImage)> {
     for entry in read_json("preprocess/manifest.json").as_array().unwrap() {
         let picture = entry["picture"].as_str().unwrap();
         let content = fs::read(golden(picture)).unwrap();
-        let decoded = decode(&content, None).unwrap_or_else(|error| panic!("{picture}: {error}"));
+        let decoded = decode(&content, None, |full| full).unwrap_or_else(|error| panic!("{picture}: {error}"));
         for config in entry["configs"].as_array().unwrap() {
             let config = config.as_str().unwrap();
             let json = fs::read_to_string(golden(&format!("preprocess/{config}/preprocessor_config.json"))).unwrap();

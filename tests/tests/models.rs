@@ -15,6 +15,7 @@ use vitrine_tests::{mini, repository, runtime};
 fn options() -> ClipOptions {
     ClipOptions {
         precision: Precision::Auto,
+        inference_sessions: 2,
         inference_threads: 1,
         preprocess_threads: 1,
         batch_size_max: 4,

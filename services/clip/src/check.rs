@@ -9,7 +9,7 @@ use std::{
 use image::{Rgb, RgbImage};
 use vitrine_core::embed::Embedding;
 
-use crate::{ModelError, ModelFolder, Precision, Runtime, embedder::load_parts, session::Facts};
+use crate::{ModelError, ModelFolder, Precision, Runtime, embedder::Parts, session::Facts};
 
 /// How far vectors of the same input may lie apart, by cosine, between a batch of one and a batch of several: rounding
 /// of the quantised towers, whose scales depend on the batch, is below it.
@@ -73,7 +73,10 @@ impl fmt::Display for Report {
 /// When it cannot be loaded at all.
 pub fn check(runtime: &Runtime, path: &Path, precision: Precision, threads: usize) -> Result<Report, ModelError> {
     let folder = ModelFolder::open(path, precision)?;
-    let (preprocess, tokenize, mut vision, mut text) = load_parts(runtime, &folder, threads)?;
+    let Parts { preprocess, tokenize, vision, text } = Parts::load(runtime, &folder, 1, threads)?;
+    let (Some(mut vision), Some(mut text)) = (vision.into_iter().next(), text.into_iter().next()) else {
+        return Err(ModelError::unusable(path, "was not loaded"));
+    };
     let mut report = Report { findings: Vec::new() };
     let name = |path: &Path| path.strip_prefix(&folder.path).unwrap_or(path).display().to_string();
     report.add(Verdict::Good, format!("{} and {} load", name(&folder.vision), name(&folder.text)));

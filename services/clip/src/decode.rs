@@ -2,10 +2,17 @@
 //!
 //! Policy, the same as in the reference that the golden tests compare with: the first frame; EXIF orientation applied;
 //! samples of 16 bits rounded to 8; transparency composed on white; grey and palette expanded; CMYK converted.
+//!
+//! A JPEG picture much larger than the model's input is decoded at a half, a quarter or an eighth of its size, by
+//! transforming fewer coefficients of each block.
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage};
+use image::{
+    DynamicImage, GrayImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage,
+    metadata::Orientation,
+};
+use jpeg_decoder::PixelFormat;
 use vitrine_core::{
     Invalid,
     limits::{PHOTO_EDGE_MAX, PHOTO_PIXELS_MAX},
@@ -15,12 +22,18 @@ use vitrine_core::{
 /// Most memory that decoding one photo may take, in bytes: 64 megapixels of 16-bit RGBA, twice over.
 const DECODE_BYTES_MAX: u64 = 1 << 30;
 
+/// Width and height in pixels.
+pub type Size = (u32, u32);
+
 /// Decodes a photo, or the given part of it.
+///
+/// `enough` answers, for the size of the part, the size that is as good as it: the picture may come out smaller than it
+/// is, but not smaller than that.
 ///
 /// # Errors
 /// When it is not a whole JPEG, PNG, WebP, GIF or BMP picture, or has more than [`PHOTO_PIXELS_MAX`] pixels, which is
 /// read from its header. The error's field is `content`.
-pub fn decode(content: &[u8], region: Option<Region>) -> Result<RgbImage, Invalid> {
+pub fn decode(content: &[u8], region: Option<Region>, enough: impl Fn(Size) -> Size) -> Result<RgbImage, Invalid> {
     let unreadable =
         |error: &dyn std::fmt::Display| Invalid::new("content", format_args!("cannot be decoded: {error}"));
     let reader = ImageReader::new(Cursor::new(content)).with_guessed_format().map_err(|error| unreadable(&error))?;
@@ -46,13 +59,61 @@ pub fn decode(content: &[u8], region: Option<Region>) -> Result<RgbImage, Invali
     limits.max_alloc = Some(DECODE_BYTES_MAX);
     decoder.set_limits(limits).map_err(|error| unreadable(&error))?;
     let orientation = decoder.orientation().map_err(|error| unreadable(&error))?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| unreadable(&error))?;
+    let shrunk = if format == ImageFormat::Jpeg {
+        let upright = if turns(orientation) { (height, width) } else { (width, height) };
+        let part = region.map_or(upright, |region| size(pixel_edges(region, upright.0, upright.1)));
+        shrunk_jpeg(content, (width, height), divisor(part, enough(part)))
+    } else {
+        None
+    };
+    let mut picture = match shrunk {
+        Some(picture) => picture,
+        None => DynamicImage::from_decoder(decoder).map_err(|error| unreadable(&error))?,
+    };
     picture.apply_orientation(orientation);
     if let Some(region) = region {
         let [left, top, right, bottom] = pixel_edges(region, picture.width(), picture.height());
         picture = picture.crop_imm(left, top, right - left, bottom - top);
     }
     Ok(if picture.has_alpha() { on_white(&picture.into_rgba8()) } else { picture.into_rgb8() })
+}
+
+/// Whether width and height change places.
+fn turns(orientation: Orientation) -> bool {
+    match orientation {
+        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH => {
+            true
+        }
+        Orientation::NoTransforms
+        | Orientation::Rotate180
+        | Orientation::FlipHorizontal
+        | Orientation::FlipVertical => false,
+    }
+}
+
+/// The largest of 8, 4, 2 and 1 that may divide a picture which need not be larger than `enough`.
+fn divisor((width, height): Size, enough: Size) -> u32 {
+    let may = |divisor: &u32| width / divisor >= enough.0 && height / divisor >= enough.1;
+    [8, 4, 2].into_iter().find(may).unwrap_or(1)
+}
+
+/// The picture at a part of its size; `None` where that is not possible, and the picture is to be decoded in full.
+fn shrunk_jpeg(content: &[u8], (width, height): Size, divisor: u32) -> Option<DynamicImage> {
+    if divisor == 1 {
+        return None;
+    }
+    let side = |length: u32| u16::try_from(length.div_ceil(divisor)).ok();
+    let mut decoder = jpeg_decoder::Decoder::new(content);
+    decoder.read_info().ok()?;
+    decoder.scale(side(width)?, side(height)?).ok()?;
+    let pixels = decoder.decode().ok()?;
+    let info = decoder.info()?;
+    let (width, height) = (info.width.into(), info.height.into());
+    match info.pixel_format {
+        PixelFormat::RGB24 => RgbImage::from_raw(width, height, pixels).map(DynamicImage::ImageRgb8),
+        PixelFormat::L8 => GrayImage::from_raw(width, height, pixels).map(DynamicImage::ImageLuma8),
+        PixelFormat::L16 | PixelFormat::CMYK32 => None,
+    }
 }
 
 fn not_a_picture() -> Invalid {
@@ -97,6 +158,10 @@ fn pixel_edges(region: Region, width: u32, height: u32) -> [u32; 4] {
     [x, y, last(right, width, x), last(bottom, height, y)]
 }
 
+fn size([left, top, right, bottom]: [u32; 4]) -> Size {
+    (right - left, bottom - top)
+}
+
 fn on_white(picture: &RgbaImage) -> RgbImage {
     let mut opaque = RgbImage::new(picture.width(), picture.height());
     for (to, from) in opaque.pixels_mut().zip(picture.pixels()) {
@@ -126,9 +191,13 @@ mod tests {
     fn truncated_pictures_are_refused_at_every_length() {
         for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Gif, ImageFormat::WebP, ImageFormat::Bmp] {
             let bytes = encoded(format);
-            assert!(decode(&bytes, None).is_ok());
+            assert!(decode(&bytes, None, |full| full).is_ok());
             for length in (0..bytes.len() - 16).step_by(7) {
-                assert_eq!(decode(&bytes[..length], None).unwrap_err().field, "content", "{format:?} {length}");
+                assert_eq!(
+                    decode(&bytes[..length], None, |full| full).unwrap_err().field,
+                    "content",
+                    "{format:?} {length}"
+                );
             }
         }
     }
@@ -144,7 +213,7 @@ mod tests {
             png[20..24].copy_from_slice(&height.to_be_bytes());
             let checksum = crc32(&png[12..29]);
             png[29..33].copy_from_slice(&checksum.to_be_bytes());
-            assert_eq!(decode(&png, None).unwrap_err().problem, problem);
+            assert_eq!(decode(&png, None, |full| full).unwrap_err().problem, problem);
         }
     }
 
@@ -160,7 +229,7 @@ mod tests {
         assert_eq!(edges(0.0, 0.0, 1.0, 1.0), [0, 0, 10, 4]);
         assert_eq!(edges(0.25, 0.5, 0.5, 0.75), [2, 2, 5, 3]);
         assert_eq!(edges(0.9999, 0.9999, 1.0, 1.0), [9, 3, 10, 4]);
-        let half = decode(&encoded(ImageFormat::Png), Region::new(0.5, 0.0, 1.0, 1.0).ok()).unwrap();
+        let half = decode(&encoded(ImageFormat::Png), Region::new(0.5, 0.0, 1.0, 1.0).ok(), |full| full).unwrap();
         assert_eq!((half.width(), half.height(), half.get_pixel(0, 0).0), (20, 30, [120, 0, 99]));
     }
 }

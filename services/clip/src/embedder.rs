@@ -24,7 +24,9 @@ use crate::{
 pub struct ClipOptions {
     /// Which weight files.
     pub precision: Precision,
-    /// Threads of each tower's session.
+    /// Sessions of each tower.
+    pub inference_sessions: usize,
+    /// Threads of each session.
     pub inference_threads: usize,
     /// Threads that decode and resize photos.
     pub preprocess_threads: usize,
@@ -53,8 +55,10 @@ impl ClipEmbedder {
     /// See [`ModelError`].
     pub fn load(runtime: &Runtime, path: &Path, options: ClipOptions) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(path, options.precision)?;
-        let (preprocess, tokenize, vision, text) = load_parts(runtime, &folder, options.inference_threads)?;
-        let model = ModelInfo { fingerprint: folder.fingerprint()?, dimensions: vision.facts().dimensions };
+        let Parts { preprocess, tokenize, vision, text } =
+            Parts::load(runtime, &folder, options.inference_sessions, options.inference_threads)?;
+        let (pictures, texts) = (facts(&vision, VisionTower::facts), facts(&text, TextTower::facts));
+        let model = ModelInfo { fingerprint: folder.fingerprint()?, dimensions: pictures.dimensions };
         let batching = |tower: Facts| BatchConfig {
             batch_size_max: options.batch_size_max.min(tower.batch_size_max.unwrap_or(usize::MAX)),
             batch_wait_max: options.batch_wait_max,
@@ -63,14 +67,13 @@ impl ClipEmbedder {
         let threads = |error: &dyn std::fmt::Display| ModelError::Threads(error.to_string());
         let pool = ComputePool::new("preprocess", options.preprocess_threads, options.queue_size_max)
             .map_err(|error| threads(&error))?;
-        let (vision_batching, text_batching) = (batching(vision.facts()), batching(text.facts()));
-        let (mut vision, mut text) = (vision, text);
-        let vision = Batcher::spawn("vision", vision_batching, move |batch: Vec<Vec<f32>>| {
-            one_by_one_on_failure(&batch, |pictures| vision.run(pictures))
-        });
-        let text = Batcher::spawn("text", text_batching, move |batch: Vec<Tokens>| {
-            one_by_one_on_failure(&batch, |texts| text.run(texts))
-        });
+        let see = |mut tower: VisionTower| {
+            move |batch: Vec<Vec<f32>>| one_by_one_on_failure(&batch, |pictures| tower.run(pictures))
+        };
+        let read =
+            |mut tower: TextTower| move |batch: Vec<Tokens>| one_by_one_on_failure(&batch, |texts| tower.run(texts));
+        let vision = Batcher::spawn("vision", batching(pictures), vision.into_iter().map(see).collect());
+        let text = Batcher::spawn("text", batching(texts), text.into_iter().map(read).collect());
         Ok(Self {
             model,
             preprocess: Arc::new(preprocess),
@@ -82,34 +85,53 @@ impl ClipEmbedder {
     }
 }
 
-/// Loads a folder's parts and checks them against each other.
-pub(crate) fn load_parts(
-    runtime: &Runtime,
-    folder: &ModelFolder,
-    threads: usize,
-) -> Result<(Preprocess, Tokenize, VisionTower, TextTower), ModelError> {
-    let unreadable = |problem| ModelError::unusable(folder.path.join("preprocessor_config.json"), problem);
-    let preprocess = Preprocess::from_json(&folder.preprocessor).map_err(unreadable)?;
-    let size = preprocess.output_size().map_err(unreadable)?;
-    let tokenize = Tokenize::open(folder)?;
-    let model_type = folder.config.get("model_type").and_then(serde_json::Value::as_str).unwrap_or("unknown");
-    let (length_max, padding) = (tokenize.length_max(), tokenize.padding());
-    // The towers are independent; loading them side by side halves the start on two cores.
-    let (vision, text) = std::thread::scope(|scope| {
-        let text = scope.spawn(|| TextTower::load(runtime, &folder.text, threads, model_type, length_max, padding));
-        let vision = VisionTower::load(runtime, &folder.vision, threads, size);
-        (vision, text.join())
-    });
-    let text = text.map_err(|_| ModelError::Threads("the text tower's loader panicked".to_owned()))??;
-    let vision = vision?;
-    let (pictures, texts) = (vision.facts().dimensions, text.facts().dimensions);
-    if pictures != texts {
-        let problem = format!(
-            "has vectors of {texts} dimensions, but the picture tower has {pictures}: they are not of one space"
-        );
-        return Err(ModelError::unusable(&folder.text, problem));
+/// What a model is made of, checked against each other.
+pub(crate) struct Parts {
+    pub(crate) preprocess: Preprocess,
+    pub(crate) tokenize: Tokenize,
+    /// The same tower in each of several sessions.
+    pub(crate) vision: Vec<VisionTower>,
+    pub(crate) text: Vec<TextTower>,
+}
+
+impl Parts {
+    pub(crate) fn load(
+        runtime: &Runtime,
+        folder: &ModelFolder,
+        sessions: usize,
+        threads: usize,
+    ) -> Result<Self, ModelError> {
+        let unreadable = |problem| ModelError::unusable(folder.path.join("preprocessor_config.json"), problem);
+        let preprocess = Preprocess::from_json(&folder.preprocessor).map_err(unreadable)?;
+        let size = preprocess.output_size().map_err(unreadable)?;
+        let tokenize = Tokenize::open(folder)?;
+        let model_type = folder.config.get("model_type").and_then(serde_json::Value::as_str).unwrap_or("unknown");
+        let (length_max, padding) = (tokenize.length_max(), tokenize.padding());
+        let see = || VisionTower::load(runtime, &folder.vision, threads, size);
+        let read = || TextTower::load(runtime, &folder.text, threads, model_type, length_max, padding);
+        // The towers are independent; loading them side by side halves the start on two cores.
+        let (vision, text) = std::thread::scope(|scope| {
+            let text = scope.spawn(|| (0..sessions).map(|_| read()).collect::<Result<Vec<_>, _>>());
+            let vision = (0..sessions).map(|_| see()).collect::<Result<Vec<_>, _>>();
+            (vision, text.join())
+        });
+        let text = text.map_err(|_| ModelError::Threads("the text tower's loader panicked".to_owned()))??;
+        let vision = vision?;
+        let (pictures, texts) = (facts(&vision, VisionTower::facts), facts(&text, TextTower::facts));
+        let (pictures, texts) = (pictures.dimensions, texts.dimensions);
+        if pictures != texts {
+            let problem = format!(
+                "has vectors of {texts} dimensions, but the picture tower has {pictures}: they are not of one space"
+            );
+            return Err(ModelError::unusable(&folder.text, problem));
+        }
+        Ok(Self { preprocess, tokenize, vision, text })
     }
-    Ok((preprocess, tokenize, vision, text))
+}
+
+/// What the graph is like that all of these sessions run.
+fn facts<T>(towers: &[T], of: impl Fn(&T) -> Facts) -> Facts {
+    towers.first().map(of).unwrap_or_default()
 }
 
 /// Runs a batch; if that fails, each of its items alone, so that one cannot fail its neighbours.
@@ -136,7 +158,7 @@ impl Embedder for ClipEmbedder {
     async fn embed_photo(&self, photo: &Photo, call: CallContext) -> Result<Embedding, EmbedError> {
         let (photo, preprocess) = (photo.clone(), Arc::clone(&self.preprocess));
         let tensor = self.pool.run(call.lane, move || -> Result<Vec<f32>, Invalid> {
-            let picture = decode(photo.content(), photo.region())?;
+            let picture = decode(photo.content(), photo.region(), |size| preprocess.enough(size))?;
             Ok(preprocess.tensor(&preprocess.pixels(&picture)))
         });
         let tensor = tensor.await.map_err(|error| match error {

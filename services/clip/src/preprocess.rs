@@ -20,6 +20,9 @@ pub struct Preprocess {
     std: [f32; 3],
 }
 
+/// How many times larger than the model's input a picture is worth decoding.
+const ENOUGH: u32 = 2;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Extent {
     width: u32,
@@ -124,6 +127,15 @@ impl Preprocess {
         let mut padded = RgbImage::new(canvas.width, canvas.height);
         image::imageops::replace(&mut padded, &part, to.0.into(), to.1.into());
         padded
+    }
+
+    /// The size that is as good as a picture of the given one: [`ENOUGH`] times what it is resized to.
+    pub fn enough(&self, (width, height): (u32, u32)) -> (u32, u32) {
+        if self.resize.is_none() {
+            return (width, height);
+        }
+        let Extent { width, height } = self.window(Extent { width, height }).resized;
+        (width.saturating_mul(ENOUGH), height.saturating_mul(ENOUGH))
     }
 
     /// The tensor of [`Preprocess::pixels`]: `[3, height, width]` f32, channel planes in the order R, G, B,

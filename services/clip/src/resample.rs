@@ -51,7 +51,12 @@ pub(crate) fn resample(picture: &RgbImage, across: Side, down: Side, filter: Fil
     let last_row = rows.iter().map(|tap| tap.first + tap.weights.len()).max().unwrap_or(0);
     let stride = 3 * index(picture.width());
     let used = picture.as_raw().chunks_exact(stride.max(1)).skip(first_row).take(last_row - first_row);
-    let narrow: Vec<u8> = used.flat_map(|row| columns.iter().flat_map(|tap| mix_pixels(row, tap))).collect();
+    let mut narrow = Vec::with_capacity(3 * columns.len() * used.len());
+    let mut wide = vec![[0; 4]; index(picture.width())];
+    for row in used {
+        widen(row, &mut wide);
+        narrow.extend(columns.iter().flat_map(|tap| mix_pixels(&wide, tap)));
+    }
 
     let stride = 3 * index(across.length);
     let mut pixels = Vec::with_capacity(stride * index(down.length));
@@ -69,16 +74,24 @@ pub(crate) fn resample(picture: &RgbImage, across: Side, down: Side, filter: Fil
     RgbImage::from_raw(across.length, down.length, pixels).unwrap_or_default()
 }
 
+/// A row with its pixels padded to four numbers each, which a vector register takes at once.
+fn widen(row: &[u8], wide: &mut [[i32; 4]]) {
+    for (wide, pixel) in wide.iter_mut().zip(row.as_chunks().0) {
+        let [r, g, b] = pixel.map(i32::from);
+        *wide = [r, g, b, 0];
+    }
+}
+
 /// One output pixel of a row.
-fn mix_pixels(row: &[u8], Tap { first, weights }: &Tap) -> [u8; 3] {
-    let mut sums = [1 << (PRECISION - 1); 3];
-    let used = row.chunks_exact(3).skip(*first);
-    for (pixel, weight) in used.zip(weights) {
+fn mix_pixels(row: &[[i32; 4]], Tap { first, weights }: &Tap) -> [u8; 3] {
+    let mut sums = [1 << (PRECISION - 1); 4];
+    for (pixel, weight) in row.iter().skip(*first).zip(weights) {
         for (sum, level) in sums.iter_mut().zip(pixel) {
-            *sum += i32::from(*level) * weight;
+            *sum += level * weight;
         }
     }
-    sums.map(level)
+    let [r, g, b, _] = sums.map(level);
+    [r, g, b]
 }
 
 fn level(sum: i32) -> u8 {

@@ -1,7 +1,7 @@
-//! A bounded queue in front of work that is done in batches by one thread, such as an inference session.
+//! A bounded queue in front of work that is done in batches by a few threads, such as inference sessions.
 //!
-//! A batch is formed when the thread is free, not before. It takes what waits, interactive before bulk. Entries
-//! whose caller left or whose deadline passed never reach the work.
+//! A batch is formed when a thread is free, not before. It takes its thread's share of what waits, interactive before
+//! bulk. Entries whose caller left or whose deadline passed never reach the work.
 
 use std::{
     collections::VecDeque,
@@ -43,8 +43,8 @@ pub enum BatchError<E> {
         /// Name of the queue.
         queue: &'static str,
     },
-    /// The thread has stopped.
-    #[error("the {queue} thread has stopped")]
+    /// A thread has died, and with it the others.
+    #[error("the {queue} threads have stopped")]
     Stopped {
         /// Name of the queue.
         queue: &'static str,
@@ -54,13 +54,13 @@ pub enum BatchError<E> {
     Work(E),
 }
 
-/// The queue and its thread. Dropping it lets the thread finish its batch and joins it.
+/// The queue and its threads. Dropping it lets each thread finish its batch and joins it.
 #[derive(Debug)]
 pub struct Batcher<I, O, E> {
     name: &'static str,
     config: BatchConfig,
     queue: Arc<Queue<I, O, E>>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -90,20 +90,25 @@ where
     O: Send + 'static,
     E: Send + 'static,
 {
-    /// Starts the thread. `work` gets 1 to `batch_size_max` items and answers with one result for each, in order.
+    /// Starts a thread for each of `workers`, which gets 1 to `batch_size_max` items and answers with one result for
+    /// each, in order.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn spawn(
-        name: &'static str,
-        config: BatchConfig,
-        work: impl FnMut(Vec<I>) -> Vec<Result<O, E>> + Send + 'static,
-    ) -> io::Result<Self> {
+    pub fn spawn<W>(name: &'static str, config: BatchConfig, workers: Vec<W>) -> io::Result<Self>
+    where
+        W: FnMut(Vec<I>) -> Vec<Result<O, E>> + Send + 'static,
+    {
         let lanes = Lanes { interactive: VecDeque::new(), bulk: VecDeque::new(), open: true };
         let queue = Arc::new(Queue { lanes: Mutex::new(lanes), changed: Condvar::new() });
-        let on_thread = Arc::clone(&queue);
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || on_thread.serve(config, work))?;
-        Ok(Self { name, config, queue, thread: Some(thread) })
+        let mut batcher = Self { name, config, queue, threads: Vec::new() };
+        let shares = workers.len();
+        for work in workers {
+            let queue = Arc::clone(&batcher.queue);
+            let thread = thread::Builder::new().name(name.to_owned());
+            batcher.threads.push(thread.spawn(move || queue.serve(config, shares, work))?);
+        }
+        Ok(batcher)
     }
 
     /// Waits for the result of one item.
@@ -116,7 +121,7 @@ where
         let outcome = call.until_deadline(reply).await.ok_or(BatchError::DeadlineExceeded { queue })?;
         match outcome {
             Ok(result) => result.map_err(BatchError::Work),
-            // The thread drops an entry unanswered when its deadline has passed, or when it dies.
+            // A thread drops an entry unanswered when its deadline has passed, or when it dies.
             Err(_) if call.deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
                 Err(BatchError::DeadlineExceeded { queue })
             }
@@ -124,9 +129,9 @@ where
         }
     }
 
-    /// Whether the thread runs.
+    /// Whether all threads run.
     pub fn is_alive(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        self.threads.iter().all(|thread| !thread.is_finished())
     }
 
     fn enqueue(&self, item: I, call: CallContext) -> Result<oneshot::Receiver<Result<O, E>>, BatchError<E>> {
@@ -156,11 +161,11 @@ where
 impl<I, O, E> Drop for Batcher<I, O, E> {
     fn drop(&mut self) {
         self.queue.lock().open = false;
-        self.queue.changed.notify_one();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!(queue = self.name, "batch thread had panicked");
+        self.queue.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!(queue = self.name, "batch thread had panicked");
+            }
         }
     }
 }
@@ -171,7 +176,7 @@ impl<I, O, E> Queue<I, O, E> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve(&self, config: BatchConfig, mut work: impl FnMut(Vec<I>) -> Vec<Result<O, E>>) {
+    fn serve(&self, config: BatchConfig, shares: usize, mut work: impl FnMut(Vec<I>) -> Vec<Result<O, E>>) {
         /// Refuses and drops everything when the thread ends, by whatever way.
         struct Close<'a, I, O, E>(&'a Queue<I, O, E>);
         impl<I, O, E> Drop for Close<'_, I, O, E> {
@@ -180,11 +185,13 @@ impl<I, O, E> Queue<I, O, E> {
                 lanes.open = false;
                 lanes.interactive.clear();
                 lanes.bulk.clear();
+                drop(lanes);
+                self.0.changed.notify_all();
             }
         }
 
         let close = Close(self);
-        while let Some(batch) = close.0.next_batch(config) {
+        while let Some(batch) = close.0.next_batch(config, shares) {
             let (items, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|entry| (entry.item, entry.reply)).unzip();
             for (reply, result) in replies.into_iter().zip(work(items)) {
                 // A caller that left does not want its result.
@@ -194,7 +201,7 @@ impl<I, O, E> Queue<I, O, E> {
     }
 
     /// Blocks until something waits; `None` when the queue is closed and empty.
-    fn next_batch(&self, config: BatchConfig) -> Option<Vec<Entry<I, O, E>>> {
+    fn next_batch(&self, config: BatchConfig, shares: usize) -> Option<Vec<Entry<I, O, E>>> {
         let mut lanes = self.lock();
         loop {
             lanes.forget_unwanted();
@@ -207,7 +214,8 @@ impl<I, O, E> Queue<I, O, E> {
             };
             let patience = (first + config.batch_wait_max).saturating_duration_since(Instant::now());
             if patience.is_zero() || lanes.len() >= config.batch_size_max || !lanes.open {
-                return Some(lanes.take(config.batch_size_max));
+                let share = lanes.len().div_ceil(shares).min(config.batch_size_max);
+                return Some(lanes.take(share));
             }
             lanes = self.changed.wait_timeout(lanes, patience).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -267,11 +275,18 @@ mod tests {
     fn gated(config: BatchConfig) -> (Arc<TestBatcher>, mpsc::Receiver<Vec<u32>>, mpsc::Sender<()>) {
         let (report, reported) = mpsc::channel();
         let (open, gate) = mpsc::channel();
-        let batcher = Batcher::spawn("test", config, move |items: Vec<u32>| {
-            report.send(items.clone()).unwrap();
-            gate.recv().unwrap();
-            items.into_iter().map(|item| if item == 13 { Err("unlucky".to_owned()) } else { Ok(item * 2) }).collect()
-        });
+        let batcher = Batcher::spawn(
+            "test",
+            config,
+            vec![move |items: Vec<u32>| {
+                report.send(items.clone()).unwrap();
+                gate.recv().unwrap();
+                items
+                    .into_iter()
+                    .map(|item| if item == 13 { Err("unlucky".to_owned()) } else { Ok(item * 2) })
+                    .collect()
+            }],
+        );
         (Arc::new(batcher.unwrap()), reported, open)
     }
 
@@ -355,13 +370,35 @@ mod tests {
     #[tokio::test]
     async fn a_thread_that_dies_is_noticed() {
         let batcher =
-            Batcher::spawn("test", CONFIG, |_: Vec<u32>| -> Vec<Result<u32, String>> { panic!("on purpose") });
+            Batcher::spawn("test", CONFIG, vec![|_: Vec<u32>| -> Vec<Result<u32, String>> { panic!("on purpose") }]);
         let batcher: TestBatcher = batcher.unwrap();
         assert_eq!(batcher.submit(1, soon()).await, Err(BatchError::Stopped { queue: "test" }));
         while batcher.is_alive() {
             tokio::task::yield_now().await;
         }
         assert_eq!(batcher.submit(2, soon()).await, Err(BatchError::Stopped { queue: "test" }));
+    }
+
+    #[tokio::test]
+    async fn threads_share_what_waits() {
+        let config = BatchConfig { queue_size_max: 9, ..CONFIG };
+        let (report, reported) = mpsc::channel();
+        let gate = Arc::new(std::sync::Barrier::new(2));
+        let workers = [(); 2].map(|()| {
+            let (report, gate) = (report.clone(), Arc::clone(&gate));
+            move |items: Vec<u32>| -> Vec<Result<u32, String>> {
+                // Nobody goes on before both have something to do.
+                gate.wait();
+                report.send(items.len()).unwrap();
+                items.into_iter().map(Ok).collect()
+            }
+        });
+        let batcher: Arc<TestBatcher> = Arc::new(Batcher::spawn("test", config, workers.into()).unwrap());
+        let all: Vec<_> = (0..2).map(|item| submit(&batcher, item, soon())).collect();
+        for (item, handle) in (0..).zip(all) {
+            assert_eq!(handle.await.unwrap(), Ok(item));
+        }
+        assert_eq!([reported.recv().unwrap(), reported.recv().unwrap()], [1, 1]);
     }
 
     #[tokio::test]

@@ -68,7 +68,11 @@ pub struct Flags {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ort_dylib_path: Option<String>,
-    /// Threads of each tower's inference; 0 is one for each core. [default: 0]
+    /// Sessions of each tower, each with a copy of its weights; 0 is one for each core. [default: 0]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inference_sessions: Option<String>,
+    /// Threads of each session; 0 is one for each core. [default: 1]
     #[arg(long, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inference_threads: Option<String>,
@@ -328,7 +332,8 @@ impl Reader {
                 .filter(|path: &PathBuf| !path.as_os_str().is_empty()),
             clip: ClipOptions {
                 precision: self.parse::<Precision>("precision", "auto"),
-                inference_threads: all_cores(self.number("inference_threads", 0, 0..=1024)),
+                inference_sessions: all_cores(self.number("inference_sessions", 0, 0..=64)),
+                inference_threads: all_cores(self.number("inference_threads", 1, 0..=1024)),
                 preprocess_threads: all_cores(self.number("preprocess_threads", 0, 0..=1024)),
                 // 16: on a CPU larger batches gain nothing and keep the next caller waiting longer.
                 batch_size_max: self.number("batch_size_max", 16, 1..=1024),
