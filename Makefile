@@ -7,13 +7,16 @@ PIP_INSTALL := $(PYTHON) -m pip --disable-pip-version-check install --quiet --ta
 # nextest where it is installed; plain `cargo test` does the same, one test binary after the other.
 TEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: help build demo test test-rust test-python lint onnxruntime random-clip train-mini clean-demo
+.PHONY: help build demo test test-rust test-python lint loadtest onnxruntime random-clip train-mini clean-demo
 
 help: ## Says what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 build: onnxruntime ## Builds the programs: target/release/vitrine and target/release/catalog-loader
-	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release --workspace --bin vitrine --bin catalog-loader
+
+loadtest: ## Builds the load generator, target/release/loadtest; see benches/README.md
+	$(CARGO) build --release --workspace --bin loadtest
 
 demo: build ## Loads the demo catalogue, serves it, asks it; DEMO_EXIT=1 stops after the answers
 	bash demo/run.sh $(TARGET)/release

@@ -29,7 +29,7 @@ fn what_one_crate_knows_no_other_does() {
         ("qdrant-edge", &["services/index"]),
         ("tonic-health", &["services/server", "tests"]),
         ("tonic-reflection", &["services/server"]),
-        ("tonic", &["proto", "services/server", "tests"]),
+        ("tonic", &["proto", "services/server", "tests", "benches"]),
         ("vitrine-clip", &["services/server", "catalog-loader", "tests", "benches"]),
         ("vitrine-index", &["services/server", "catalog-loader", "tests", "benches"]),
         ("vitrine-server", &["tests", "benches"]),

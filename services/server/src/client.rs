@@ -14,6 +14,7 @@ use vitrine_proto::v1::{
     signal::Source,
 };
 
+pub use self::filter::parse as parse_filter;
 use crate::cli::SearchArguments;
 
 /// Asks a running server and prints its answer.

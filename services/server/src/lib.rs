@@ -9,5 +9,5 @@ pub mod serve;
 pub mod settings;
 pub mod telemetry;
 
-pub use client::search;
+pub use client::{parse_filter, search};
 pub use model::check_model;

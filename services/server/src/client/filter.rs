@@ -6,7 +6,10 @@ use vitrine_core::filter::{self, ExpressionError, Filter, FilterValue};
 use vitrine_proto::v1 as pb;
 
 /// Reads an expression such as `price < 50 AND brand = "Daybird"`.
-pub(super) fn parse(expression: &str) -> Result<pb::Filter, ExpressionError> {
+///
+/// # Errors
+/// When the text does not follow the grammar; says where.
+pub fn parse(expression: &str) -> Result<pb::Filter, ExpressionError> {
     filter::parse(expression).map(to_pb)
 }
 
