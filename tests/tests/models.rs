@@ -136,6 +136,24 @@ fn the_check_passes_the_bundled_model_and_notes_what_it_corrects() {
 }
 
 #[test]
+fn the_check_compares_the_files_of_a_folder_with_each_other() {
+    let good = repository().join("tests/models/good");
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("onnx")).unwrap();
+    for file in ["config.json", "preprocessor_config.json", "tokenizer.json"] {
+        fs::copy(good.join(file), folder.path().join(file)).unwrap();
+    }
+    for tower in ["vision", "text"] {
+        for file in ["", "_int8"].map(|suffix| format!("onnx/{tower}_model{suffix}.onnx")) {
+            fs::copy(good.join(format!("onnx/{tower}_model.onnx")), folder.path().join(file)).unwrap();
+        }
+    }
+    let report = check(&runtime(), folder.path(), Precision::Auto, 1).unwrap().to_string();
+    assert!(report.contains("onnx/vision_model_int8.onnx is there, too"), "{report}");
+    assert!(report.contains("cosine 1.00000 to the file above"), "{report}");
+}
+
+#[test]
 fn the_fingerprint_follows_every_file_that_shapes_vectors() {
     let good = repository().join("tests/models/good");
     let fingerprint = |folder: &Path| {

@@ -103,13 +103,46 @@ pub fn check(runtime: &Runtime, path: &Path, precision: Precision, threads: usiz
     compare(&mut report, "text", &alone_and_together);
     normalised(&mut report, "text_embeds", text.facts());
 
-    let [picture, _] = &pictures;
-    let photo = median_time(|| vision.run(std::slice::from_ref(picture)).map(drop)).map_err(failed)?;
-    let short = texts.first().map_or(&[][..], std::slice::from_ref);
-    let words = median_time(|| text.run(short).map(drop)).map_err(failed)?;
-    report
-        .add(Verdict::Good, format!("inference on {threads} threads: a picture {photo:.1?}, a short text {words:.1?}"));
+    let chosen = sample(&pictures, |batch| vision.run(batch)).map_err(failed)?;
+    let words = sample(&texts, |batch| text.run(batch)).map_err(failed)?;
+    let times = format!("a picture {:.1?}, a short text {:.1?}", chosen.time, words.time);
+    report.add(Verdict::Good, format!("inference on {threads} threads: {times}"));
+    drop((vision, text));
+
+    for other in [Precision::Fp32, Precision::Fp16, Precision::Int8] {
+        let Ok(other) = ModelFolder::open(path, other) else { continue };
+        let Parts { vision, text, .. } = Parts::load(runtime, &other, 1, threads)?;
+        for mut tower in vision.into_iter().filter(|_| other.vision != folder.vision) {
+            let sampled = sample(&pictures, |batch| tower.run(batch)).map_err(failed)?;
+            chosen.compare(&mut report, &name(&other.vision), &sampled);
+        }
+        for mut tower in text.into_iter().filter(|_| other.text != folder.text) {
+            let sampled = sample(&texts, |batch| tower.run(batch)).map_err(failed)?;
+            words.compare(&mut report, &name(&other.text), &sampled);
+        }
+    }
     Ok(report)
+}
+
+/// What a tower makes of some inputs one by one, and how long the first takes it.
+struct Sample {
+    embeddings: Vec<Embedding>,
+    time: Duration,
+}
+
+fn sample<T>(inputs: &[T], mut run: impl FnMut(&[T]) -> Result<Vec<Embedding>, String>) -> Result<Sample, String> {
+    let embeddings = inputs.chunks(1).map(&mut run).collect::<Result<Vec<_>, _>>()?.concat();
+    let first = inputs.get(..1).unwrap_or_default();
+    Ok(Sample { embeddings, time: median_time(|| run(first).map(drop))? })
+}
+
+impl Sample {
+    /// Says how another file for the same tower differs.
+    fn compare(&self, report: &mut Report, file: &str, other: &Self) {
+        let worst = self.embeddings.iter().zip(&other.embeddings).map(|(a, b)| a.cosine(b)).fold(1.0, f32::min);
+        let times = format!("{:.1?} for {:.1?}", other.time, self.time);
+        report.add(Verdict::Note, format!("{file} is there, too: {times}, cosine {worst:.5} to the file above"));
+    }
 }
 
 /// The vectors of inputs, each embedded alone, and all of them side by side as far as the graph takes that.

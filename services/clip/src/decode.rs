@@ -232,4 +232,34 @@ mod tests {
         let half = decode(&encoded(ImageFormat::Png), Region::new(0.5, 0.0, 1.0, 1.0).ok(), |full| full).unwrap();
         assert_eq!((half.width(), half.height(), half.get_pixel(0, 0).0), (20, 30, [120, 0, 99]));
     }
+
+    #[test]
+    fn a_large_jpeg_comes_out_no_smaller_than_is_enough() {
+        let mut bytes = Cursor::new(Vec::new());
+        let picture =
+            RgbImage::from_fn(403, 300, |x, y| image::Rgb([x / 2, y / 2, 99].map(|l| u8::try_from(l).unwrap())));
+        picture.write_to(&mut bytes, ImageFormat::Jpeg).unwrap();
+        let upright = bytes.into_inner();
+        let turned = [&upright[..2], EXIF_ORIENTATION_6, &upright[2..]].concat();
+        let half = Region::new(0.5, 0.0, 1.0, 1.0).ok();
+        for (bytes, region, enough, size) in [
+            (&upright, None, (50, 37), (51, 38)),
+            (&upright, None, (51, 37), (101, 75)),
+            (&upright, None, (10, 76), (202, 150)),
+            (&upright, None, (202, 1), (403, 300)),
+            (&upright, half, (50, 37), (51, 75)),
+            (&turned, None, (37, 50), (38, 51)),
+            (&turned, None, (50, 37), (75, 101)),
+        ] {
+            let full = decode(bytes, region, |full| full).unwrap();
+            let small = decode(bytes, region, |_| enough).unwrap();
+            assert_eq!(small.dimensions(), size, "{region:?} {enough:?}");
+            let at = |picture: &RgbImage| picture.get_pixel(picture.width() / 4, picture.height() / 4).0;
+            assert!(at(&full).iter().zip(at(&small)).all(|(a, b)| a.abs_diff(b) < 8), "{enough:?}");
+        }
+    }
+
+    /// An APP1 segment that says that the picture's top is its right side.
+    const EXIF_ORIENTATION_6: &[u8] =
+        b"\xFF\xE1\0\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
 }

@@ -156,6 +156,8 @@ impl Embedder for ClipEmbedder {
     }
 
     async fn embed_photo(&self, photo: &Photo, call: CallContext) -> Result<Embedding, EmbedError> {
+        // Before it is decoded: what the tower has no time for is not worth decoding.
+        let place = self.vision.reserve(call).map_err(into_embed_error)?;
         let (photo, preprocess) = (photo.clone(), Arc::clone(&self.preprocess));
         let tensor = self.pool.run(call.lane, move || -> Result<Vec<f32>, Invalid> {
             let picture = decode(photo.content(), photo.region(), |size| preprocess.enough(size))?;
@@ -165,7 +167,7 @@ impl Embedder for ClipEmbedder {
             ComputeError::Full { queue, capacity } => EmbedError::Overloaded { queue, capacity },
             ComputeError::Panicked { .. } => EmbedError::Internal(error.to_string()),
         })??;
-        self.vision.submit(tensor, call).await.map_err(into_embed_error)
+        self.vision.submit_in(place, tensor).await.map_err(into_embed_error)
     }
 
     async fn embed_text(&self, text: &QueryText, call: CallContext) -> Result<Embedding, EmbedError> {

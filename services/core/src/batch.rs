@@ -1,7 +1,8 @@
 //! A bounded queue in front of work that is done in batches by a few threads, such as inference sessions.
 //!
 //! A batch is formed when a thread is free, not before. It takes its thread's share of what waits, interactive before
-//! bulk. Entries whose caller left or whose deadline passed never reach the work.
+//! bulk. Entries whose caller left or whose deadline passed never reach the work, and an entry that would wait past its
+//! deadline is refused at once: under overload the work is then done for those who still want its result.
 
 use std::{
     collections::VecDeque,
@@ -34,7 +35,7 @@ pub enum BatchError<E> {
     Full {
         /// Name of the queue.
         queue: &'static str,
-        /// Its bound.
+        /// Its bound, or as many as the deadline leaves no time for.
         capacity: usize,
     },
     /// The deadline passed first.
@@ -73,7 +74,27 @@ struct Queue<I, O, E> {
 struct Lanes<I, O, E> {
     interactive: VecDeque<Entry<I, O, E>>,
     bulk: VecDeque<Entry<I, O, E>>,
+    /// Places that are taken for items still being made.
+    reserved_interactive: usize,
+    reserved_bulk: usize,
+    /// Items that the threads are at.
+    in_work: usize,
+    /// What an item has taken a thread, on a moving average; zero before the first.
+    item_time: Duration,
     open: bool,
+}
+
+/// A place in a queue for an item that is still being made. Dropping it gives the place back.
+#[derive(Debug)]
+pub struct Place<'a, I, O, E> {
+    queue: &'a Queue<I, O, E>,
+    call: CallContext,
+}
+
+impl<I, O, E> Drop for Place<'_, I, O, E> {
+    fn drop(&mut self) {
+        *self.queue.lock().reserved(self.call.lane) -= 1;
+    }
 }
 
 #[derive(Debug)]
@@ -99,7 +120,15 @@ where
     where
         W: FnMut(Vec<I>) -> Vec<Result<O, E>> + Send + 'static,
     {
-        let lanes = Lanes { interactive: VecDeque::new(), bulk: VecDeque::new(), open: true };
+        let lanes = Lanes {
+            interactive: VecDeque::new(),
+            bulk: VecDeque::new(),
+            reserved_interactive: 0,
+            reserved_bulk: 0,
+            in_work: 0,
+            item_time: Duration::ZERO,
+            open: true,
+        };
         let queue = Arc::new(Queue { lanes: Mutex::new(lanes), changed: Condvar::new() });
         let mut batcher = Self { name, config, queue, threads: Vec::new() };
         let shares = workers.len();
@@ -111,13 +140,54 @@ where
         Ok(batcher)
     }
 
+    /// Takes a place for an item before the item is made.
+    ///
+    /// # Errors
+    /// At once, when the lane is full, when the item's turn would come after its deadline, or the threads have stopped.
+    pub fn reserve(&self, call: CallContext) -> Result<Place<'_, I, O, E>, BatchError<E>> {
+        let queue = self.name;
+        let mut lanes = self.queue.lock();
+        if !lanes.open {
+            return Err(BatchError::Stopped { queue });
+        }
+        let capacity = self.config.queue_size_max;
+        if lanes.taken(call.lane) >= capacity {
+            lanes.forget_unwanted();
+        }
+        if lanes.taken(call.lane) >= capacity {
+            return Err(BatchError::Full { queue, capacity });
+        }
+        let ahead = lanes.ahead(call.lane);
+        let turns = u32::try_from((ahead + 1).div_ceil(self.threads.len().max(1))).unwrap_or(u32::MAX);
+        // Half as long again: what is still being made competes for the same cores.
+        let done = Instant::now() + lanes.item_time.saturating_mul(turns) * 3 / 2;
+        // With nothing ahead it is tried, so that one slow item cannot close the queue for good.
+        if ahead > 0 && call.deadline.is_some_and(|deadline| deadline < done) {
+            let late = call.deadline.is_some_and(|deadline| deadline <= Instant::now());
+            let full = BatchError::Full { queue, capacity: ahead };
+            return Err(if late { BatchError::DeadlineExceeded { queue } } else { full });
+        }
+        *lanes.reserved(call.lane) += 1;
+        drop(lanes);
+        Ok(Place { queue: &self.queue, call })
+    }
+
     /// Waits for the result of one item.
     ///
     /// # Errors
-    /// See [`BatchError`]. A full lane refuses at once.
+    /// See [`BatchError`] and [`Batcher::reserve`].
     pub async fn submit(&self, item: I, call: CallContext) -> Result<O, BatchError<E>> {
-        let queue = self.name;
-        let reply = self.enqueue(item, call)?;
+        let place = self.reserve(call)?;
+        self.submit_in(place, item).await
+    }
+
+    /// The same in a place that was taken before.
+    ///
+    /// # Errors
+    /// See [`BatchError`].
+    pub async fn submit_in(&self, place: Place<'_, I, O, E>, item: I) -> Result<O, BatchError<E>> {
+        let (queue, call) = (self.name, place.call);
+        let reply = self.enqueue(item, place)?;
         let outcome = call.until_deadline(reply).await.ok_or(BatchError::DeadlineExceeded { queue })?;
         match outcome {
             Ok(result) => result.map_err(BatchError::Work),
@@ -134,7 +204,9 @@ where
         self.threads.iter().all(|thread| !thread.is_finished())
     }
 
-    fn enqueue(&self, item: I, call: CallContext) -> Result<oneshot::Receiver<Result<O, E>>, BatchError<E>> {
+    fn enqueue(&self, item: I, place: Place<'_, I, O, E>) -> Result<oneshot::Receiver<Result<O, E>>, BatchError<E>> {
+        let call = place.call;
+        drop(place);
         let (reply, receiver) = oneshot::channel();
         let entry = Entry { item, deadline: call.deadline, enqueued: Instant::now(), reply };
         let mut lanes = self.queue.lock();
@@ -145,12 +217,6 @@ where
             Lane::Interactive => &mut lanes.interactive,
             Lane::Bulk => &mut lanes.bulk,
         };
-        if lane.len() >= self.config.queue_size_max {
-            lane.retain(Entry::is_wanted);
-        }
-        if lane.len() >= self.config.queue_size_max {
-            return Err(BatchError::Full { queue: self.name, capacity: self.config.queue_size_max });
-        }
         lane.push_back(entry);
         drop(lanes);
         self.queue.changed.notify_one();
@@ -193,7 +259,10 @@ impl<I, O, E> Queue<I, O, E> {
         let close = Close(self);
         while let Some(batch) = close.0.next_batch(config, shares) {
             let (items, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|entry| (entry.item, entry.reply)).unzip();
-            for (reply, result) in replies.into_iter().zip(work(items)) {
+            let (count, started) = (items.len(), Instant::now());
+            let results = work(items);
+            close.0.lock().finish(count, started.elapsed());
+            for (reply, result) in replies.into_iter().zip(results) {
                 // A caller that left does not want its result.
                 drop(reply.send(result));
             }
@@ -227,6 +296,37 @@ impl<I, O, E> Lanes<I, O, E> {
         self.interactive.len() + self.bulk.len()
     }
 
+    fn reserved(&mut self, lane: Lane) -> &mut usize {
+        match lane {
+            Lane::Interactive => &mut self.reserved_interactive,
+            Lane::Bulk => &mut self.reserved_bulk,
+        }
+    }
+
+    /// Places of a lane that are not free.
+    fn taken(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Interactive => self.interactive.len() + self.reserved_interactive,
+            Lane::Bulk => self.bulk.len() + self.reserved_bulk,
+        }
+    }
+
+    /// Items that come before a new one of a lane.
+    fn ahead(&self, lane: Lane) -> usize {
+        let interactive = self.in_work + self.taken(Lane::Interactive);
+        match lane {
+            Lane::Interactive => interactive,
+            Lane::Bulk => interactive + self.taken(Lane::Bulk),
+        }
+    }
+
+    /// Notes what a batch took its thread.
+    fn finish(&mut self, count: usize, time: Duration) {
+        self.in_work -= count;
+        let each = time / u32::try_from(count).unwrap_or(u32::MAX).max(1);
+        self.item_time = if self.item_time.is_zero() { each } else { (self.item_time * 7 + each) / 8 };
+    }
+
     fn oldest(&self) -> Option<Instant> {
         let front = |lane: &VecDeque<Entry<I, O, E>>| lane.front().map(|entry| entry.enqueued);
         front(&self.interactive).into_iter().chain(front(&self.bulk)).min()
@@ -247,6 +347,7 @@ impl<I, O, E> Lanes<I, O, E> {
                 batch.extend(lane.drain(..room));
             }
         }
+        self.in_work += batch.len();
         batch
     }
 }
@@ -348,6 +449,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_reserved_place_is_taken_until_it_is_dropped() {
+        let (batcher, _reported, _open) = gated(CONFIG);
+        let places = [(); 3].map(|()| batcher.reserve(soon()).unwrap());
+        assert_eq!(batcher.submit(1, soon()).await, Err(BatchError::Full { queue: "test", capacity: 3 }));
+        drop(places);
+        assert!(batcher.reserve(soon()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_item_whose_turn_comes_after_its_deadline_is_refused_at_once() {
+        let config = BatchConfig { batch_size_max: 1, queue_size_max: 99, ..CONFIG };
+        let batcher = Batcher::spawn(
+            "test",
+            config,
+            vec![|items: Vec<u32>| -> Vec<Result<u32, String>> {
+                thread::sleep(Duration::from_millis(50) * items[0]);
+                items.into_iter().map(Ok).collect()
+            }],
+        );
+        let batcher: Arc<TestBatcher> = Arc::new(batcher.unwrap());
+        assert_eq!(batcher.submit(1, soon()).await, Ok(1));
+        let _long = submit(&batcher, 10, soon());
+        while batcher.queue.lock().in_work == 0 {
+            tokio::task::yield_now().await;
+        }
+        let hurried = CallContext::interactive(Instant::now() + Duration::from_millis(60));
+        assert_eq!(batcher.submit(1, hurried).await, Err(BatchError::Full { queue: "test", capacity: 1 }));
+        let late = CallContext::interactive(Instant::now());
+        assert_eq!(batcher.submit(1, late).await, Err(BatchError::DeadlineExceeded { queue: "test" }));
+        assert!(batcher.reserve(soon()).is_ok());
+    }
+
+    #[tokio::test]
     async fn entries_whose_caller_left_or_is_late_never_reach_the_work() {
         let (batcher, reported, open) = gated(CONFIG);
         let first = submit(&batcher, 1, soon());
@@ -356,7 +490,8 @@ mod tests {
         until_waiting(&batcher, 1).await;
         left.abort();
         assert!(left.await.unwrap_err().is_cancelled());
-        let late = batcher.submit(3, CallContext::interactive(Instant::now())).await;
+        let late = CallContext::interactive(Instant::now() + Duration::from_millis(5));
+        let late = batcher.submit(3, late).await;
         assert_eq!(late, Err(BatchError::DeadlineExceeded { queue: "test" }));
         let last = submit(&batcher, 4, soon());
         until_waiting(&batcher, 3).await;

@@ -111,12 +111,12 @@ pub enum EmbedError {
     /// The input is wrong, such as bytes that are no picture.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// A bounded queue was full; retry after a pause.
+    /// A bounded queue was full, or would take longer than the call's deadline; retry after a pause.
     #[error("{queue} queue is full ({capacity} waiting)")]
     Overloaded {
         /// Which queue.
         queue: &'static str,
-        /// How many it holds.
+        /// How many wait.
         capacity: usize,
     },
     /// The caller's deadline passed.
