@@ -7,7 +7,7 @@ PIP_INSTALL := $(PYTHON) -m pip --disable-pip-version-check install --quiet --ta
 # nextest where it is installed; plain `cargo test` does the same, one test binary after the other.
 TEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: help build demo test test-rust test-python lint bench loadtest quantise onnxruntime random-clip train-mini clean-demo
+.PHONY: help build demo test test-rust test-python lint bench bench-compare loadtest quantise onnxruntime random-clip train-mini clean-demo
 
 help: ## Says what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +40,15 @@ lint: ## Checks formatting, lints, documentation and, where cargo-deny is instal
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
 	else echo "skipped: cargo-deny is not installed (cargo install cargo-deny)"; fi
+
+# MODELS names folders of models, COMPARE further options of compare.py.
+bench-compare: build $(TARGET)/python-compare/.installed ## Compares Vitrine with servers in Python and with the bound
+	PYTHONPATH=$(abspath $(TARGET))/python-compare $(PYTHON) benches/compare/compare.py --out $(TARGET)/compare \
+		--vitrine $(TARGET)/release/vitrine $(addprefix --model ,$(or $(MODELS),models/mini)) $(COMPARE)
+
+$(TARGET)/python-compare/.installed: benches/compare/requirements.txt
+	$(PIP_INSTALL) $(TARGET)/python-compare --upgrade --requirement $<
+	touch $@
 
 onnxruntime: ## Gets ONNX Runtime's shared library, pinned and checked
 	$(PYTHON) services/clip/get_onnxruntime.py $(TARGET)/onnxruntime
