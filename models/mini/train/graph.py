@@ -39,7 +39,7 @@ def gelu(graph, value):
     return graph.add("Mul", graph.add("Mul", value, graph.add("Add", error, np.float32(1))), np.float32(0.5))
 
 
-# Constants smaller than this stay f32: they cost nothing.
+# Constants smaller than this stay f32, as do those with a single output, such as the gate: they cost nothing.
 SMALL_FROM = 1024
 # Operator: the axis of its outputs in its weights, along which each has a scale of its own. (The one Gemm of the trunks
 # has its weights transposed.)
@@ -60,7 +60,8 @@ def shrink(model):
     unpacking, kept = [], []
     for constant in graph.initializer:
         value = numpy_helper.to_array(constant)
-        if constant.name not in weights or value.dtype != np.float32 or value.size < SMALL_FROM:
+        is_small = value.size < SMALL_FROM or value.shape[weights.get(constant.name, 0)] == 1
+        if constant.name not in weights or value.dtype != np.float32 or is_small:
             kept.append(constant)
             continue
         others = tuple(axis for axis in range(value.ndim) if axis != weights[constant.name])

@@ -19,16 +19,18 @@ import trunks
 PARTS = ("gap", "gmp", "kgap", "e73")
 VISUAL = 384
 REDUCED = 1024
-HIDDEN = 512
+HIDDEN = 448
 
 # ConSE's softmax over 1,000 classes, and the one over the kinds of the vocabulary.
 TEMPERATURE, KIND_TEMPERATURE = 2.0, 1.2
-# A kind's second look-alike class counts 0.4 of its first, the third 0.4 of that.
-LOOKALIKE_DECAY = 0.4
+# A kind's second look-alike class counts half of its first, the third half of that.
+LOOKALIKE_DECAY = 0.5
+# What an ImageNet class, most of which no shop sells, counts beside a kind of product in the text space.
+CLASS_WEIGHT = 0.3
 
 # Of a picture the gate knows: looks, meaning, colour. Of one it does not know, meaning is scaled by `UNSURE`, so that
 # looks lead. A named colour weighs `COLOUR_WORDS` times the rest of a text.
-SHARES = (0.34, 0.65, 0.01)
+SHARES = (0.42, 0.57, 0.01)
 UNSURE = 0.4
 COLOUR_WORDS = 1.6
 
@@ -36,25 +38,30 @@ COLOUR_WORDS = 1.6
 GATE_STEEPNESS, GATE_OFFSET = 20.0, 0.3
 GATE_RIDGE = 0.2
 
-EPOCHS, BATCH, RATE, DECAY, DROPOUT = 16, 256, 1e-3, 1e-2, 0.5
-LABEL_TEMPERATURE, SMOOTHING, STAY_CLOSE = 0.1, 0.1, 0.3
+EPOCHS, BATCH, RATE, DECAY, DROPOUT = 24, 256, 1e-3, 1e-2, 0.5
+LABEL_TEMPERATURE, SMOOTHING, STAY_CLOSE = 0.3, 0.05, 0.1
 # Rare labels are shown more often, frequent ones less: (300 / count) to this power.
 BALANCE = 0.4
 
 
-def vocabulary(labels):
-    """`kind: look-alike ImageNet classes`, as names and a matrix `[1000, kinds]` with unit columns."""
+def vocabulary(labels, decay):
+    """Kinds of product: each one's name and typical titles, and a matrix `[1000, kinds]` of their look-alike classes.
+
+    A line is `name | classes; classes | title; title; …`. Each list of classes is another writer's, best first; a class
+    counts `decay` times the one before it.
+    """
     numbers = {label.split(",")[0]: number for number, label in enumerate(labels)}
-    names, columns = [], []
+    kinds, columns = [], []
     with open(os.path.join(os.path.dirname(__file__), "vocabulary.txt"), encoding="utf-8") as lines:
         for line in lines:
-            name, classes = line.strip().split(": ")
+            name, writers, titles = line.strip().split(" | ")
             column = np.zeros(len(labels), np.float32)
-            for rank, label in enumerate(classes.split(", ")):
-                column[numbers[label]] += LOOKALIKE_DECAY**rank
-            names.append(name)
+            for classes in writers.split("; "):
+                for rank, label in enumerate(classes.split(", ")):
+                    column[numbers[label]] += decay**rank
+            kinds.append([name, *titles.split("; ")])
             columns.append(column)
-    return names, text.unit(np.array(columns)).T.astype(np.float32)
+    return kinds, text.unit(np.array(columns)).T.astype(np.float32)
 
 
 class Language:
@@ -64,14 +71,48 @@ class Language:
         self.encode = text.encoder()
         bare = [label.split(",")[0].lower() for label in labels]
         self.space = text.Space(self.in_template(labels).mean(0), self.in_template(bare), self.encode(bare))
-        self.kind_names, self.lookalikes = vocabulary(labels)
-        self.classes, self.kinds = self(labels), self(self.kind_names)
+        self.labels = labels
+        kinds, self.lookalikes = vocabulary(labels, LOOKALIKE_DECAY)
+        self.plain_kinds = self.space(np.array([self.in_template(texts).mean(0) for texts in kinds]))
+        self.plain_classes = self.plain(labels)
+        self.near(text.NEAR)
+
+    def near(self, near):
+        """Makes the kernel."""
+        plain = self.plain_kinds, self.plain_classes
+        weights = [np.full(len(vectors), weight) for vectors, weight in zip(plain, (1, CLASS_WEIGHT))]
+        self.kernel = text.Kernel(np.concatenate(plain), np.concatenate(weights), near)
+        self.kinds, self.classes = map(self.kernel, plain)
 
     def in_template(self, texts):
         return self.encode([text.TEMPLATE.format(words.lower()) for words in texts])
 
     def __call__(self, texts):
-        return self.space(self.in_template(texts)).astype(np.float32)
+        return self.kernel(self.plain(texts))
+
+    def plain(self, texts):
+        """In the sentence encoder's own space."""
+        return self.space(self.in_template(texts))
+
+
+@dataclasses.dataclass
+class Known:
+    """What the ImageNet classifier says, in the text space: over its classes (ConSE) and over the vocabulary."""
+
+    classes: np.ndarray  # [1000, 384]
+    lookalikes: np.ndarray  # [1000, kinds]
+    kind_bias: np.ndarray
+    kinds: np.ndarray  # [kinds, 384]
+
+    @classmethod
+    def of(cls, language, shops):
+        """`shops` are features of pictures from shops: what the classifier sees in all of them counts for no kind."""
+        bias = -(logits(shops).mean(0) @ language.lookalikes) / KIND_TEMPERATURE
+        return cls(language.classes, language.lookalikes, bias, language.kinds)
+
+    def __call__(self, scores):
+        over_kinds = softmax((scores @ self.lookalikes) / KIND_TEMPERATURE + self.kind_bias) @ self.kinds
+        return text.unit(text.unit(softmax(scores / TEMPERATURE) @ self.classes) + text.unit(over_kinds))
 
 
 @dataclasses.dataclass
@@ -80,16 +121,13 @@ class Head:
 
     visual: np.ndarray  # [1280, VISUAL]
     visual_bias: np.ndarray
-    hidden: np.ndarray  # [sum of PARTS, HIDDEN]
-    hidden_bias: np.ndarray
-    output: np.ndarray  # [HIDDEN, 384]
-    output_bias: np.ndarray
-    gate: np.ndarray  # [sum of PARTS]
-    gate_bias: float
-    classes: np.ndarray  # [1000, 384]
-    lookalikes: np.ndarray  # [1000, kinds]
-    kind_bias: np.ndarray
-    kinds: np.ndarray  # [kinds, 384]
+    known: Known
+    hidden: np.ndarray = None  # [sum of PARTS, HIDDEN]
+    hidden_bias: np.ndarray = None
+    output: np.ndarray = None  # [HIDDEN, 384]
+    output_bias: np.ndarray = None
+    gate: np.ndarray = None  # [sum of PARTS]
+    gate_bias: float = None
 
     def embed(self, features, colours):
         """What the graph computes, for evaluation: `[n, trunks.WIDTH]` → `[n, VISUAL + 384 + colour.WIDTH]`."""
@@ -101,11 +139,6 @@ class Head:
         scales = [np.float32(share**0.5) for share in SHARES]
         meaning = meaning * (UNSURE + (1 - UNSURE) * gate)
         return text.unit(np.hstack([text.unit(looks) * scales[0], meaning * scales[1], colours * scales[2]]))
-
-    def known(self, scores):
-        """The ImageNet classifier's answer in the text space: over its classes (ConSE) and over the vocabulary."""
-        over_kinds = softmax((scores @ self.lookalikes) / KIND_TEMPERATURE + self.kind_bias) @ self.kinds
-        return text.unit(text.unit(softmax(scores / TEMPERATURE) @ self.classes) + text.unit(over_kinds))
 
 
 def part(features, name):
@@ -160,10 +193,7 @@ def train(language, features, titles, learned, seed):
     reduced /= scale
 
     visual_mean, visual = reduce(part(features[:, 0], "kgap"), VISUAL)
-    shop = logits(features[~learned, 0]).mean(0)
-    head = Head(
-        visual, -visual_mean @ visual, None, None, None, None, None, None, language.classes, language.lookalikes,
-        -(shop @ language.lookalikes) / KIND_TEMPERATURE, language.kinds)
+    head = Head(visual, -visual_mean @ visual, known=Known.of(language, features[~learned, 0]))
     known = head.known(logits(features))
 
     direction, offset = train_gate(reduced, learned)

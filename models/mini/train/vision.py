@@ -38,6 +38,25 @@ def linear(graph, value, weight, bias):
     return graph.add("Add", graph.add("MatMul", value, weight), bias)
 
 
+def alike(graph, scores, lookalikes):
+    """Adds `scores @ lookalikes`, of which all but a dozen in each column are zeros."""
+    count = (lookalikes != 0).sum(0).max()
+    rows = np.argsort(-lookalikes, axis=0, kind="stable")[:count].T
+    weights = np.take_along_axis(lookalikes.T, rows, 1)
+    chosen = graph.add("Gather", scores, graph.constant(rows, np.int32), axis=1)
+    return graph.add("ReduceSum", graph.add("Mul", chosen, weights), graph.ints(2), keepdims=0)
+
+
+def translated(graph, scores, known):
+    """Adds `head.Known` of the classifier's scores."""
+    add = graph.add
+    over_classes = add("Softmax", add("Mul", scores, np.float32(1 / head.TEMPERATURE)), axis=-1)
+    over_kinds = add("Mul", alike(graph, scores, known.lookalikes), np.float32(1 / head.KIND_TEMPERATURE))
+    over_kinds = add("Softmax", add("Add", over_kinds, known.kind_bias), axis=-1)
+    return unit(graph, add("Add", unit(graph, add("MatMul", over_classes, known.classes)),
+                           unit(graph, add("MatMul", over_kinds, known.kinds))))
+
+
 def colours(graph):
     """Adds `colour.of_pictures` of the input."""
     add, cells = graph.add, trunks.CELLS
@@ -82,12 +101,7 @@ def tower(folder, trained):
     looks = unit(graph, linear(graph, parts[head.PARTS.index("kgap")], trained.visual, trained.visual_bias))
 
     scores = add("Slice", outputs["logits"], graph.ints(1), graph.ints(1001), graph.ints(1))
-    over_classes = add("Softmax", add("Mul", scores, np.float32(1 / head.TEMPERATURE)), axis=-1)
-    over_kinds = linear(graph, scores, trained.lookalikes / head.KIND_TEMPERATURE, trained.kind_bias)
-    over_kinds = add("Softmax", over_kinds, axis=-1)
-    known = unit(graph, add("Add", unit(graph, add("MatMul", over_classes, trained.classes)),
-                            unit(graph, add("MatMul", over_kinds, trained.kinds))))
-
+    known = translated(graph, scores, trained.known)
     gate = add("Sigmoid", linear(graph, joined, trained.gate[:, None], np.float32([trained.gate_bias])))
     hidden = gelu(graph, linear(graph, joined, trained.hidden, trained.hidden_bias))
     learned = add("Mul", linear(graph, hidden, trained.output, trained.output_bias), gate)
