@@ -7,7 +7,7 @@ PIP_INSTALL := $(PYTHON) -m pip --disable-pip-version-check install --quiet --ta
 # nextest where it is installed; plain `cargo test` does the same, one test binary after the other.
 TEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: help build demo test test-rust test-python lint bench bench-compare loadtest quantise onnxruntime random-clip train-mini clean-demo
+.PHONY: help build demo test test-rust test-python lint bench bench-compare loadtest quantise onnxruntime onnxruntime-openvino random-clip train-mini clean-demo
 
 help: ## Says what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -52,6 +52,9 @@ $(TARGET)/python-compare/.installed: benches/compare/requirements.txt
 
 onnxruntime: ## Gets ONNX Runtime's shared library, pinned and checked
 	$(PYTHON) services/clip/get_onnxruntime.py $(TARGET)/onnxruntime
+
+onnxruntime-openvino: ## Gets the ONNX Runtime that has OpenVINO, to be named in ORT_DYLIB_PATH
+	$(PYTHON) services/clip/get_onnxruntime.py $(TARGET)/onnxruntime-openvino --with openvino
 
 # A CLIP-shaped model with random weights, for tests of real CLIP folders. Only developers have its maker.
 random-clip:
