@@ -35,7 +35,22 @@ impl Embedding {
 
     /// Cosine similarity, -1 to 1.
     pub fn cosine(&self, other: &Self) -> f32 {
-        self.0.iter().zip(other.0.iter()).map(|(a, b)| a * b).sum()
+        self.cosine_to(&other.0)
+    }
+
+    /// Cosine similarity to numbers of length 1, -1 to 1.
+    pub fn cosine_to(&self, values: &[f32]) -> f32 {
+        // Eight sums side by side, which the compiler puts into vector registers.
+        let (ours, our_rest) = self.0.as_chunks::<8>();
+        let (theirs, their_rest) = values.as_chunks::<8>();
+        let mut sums = [0.0; 8];
+        for (a, b) in ours.iter().zip(theirs) {
+            for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+                *sum += a * b;
+            }
+        }
+        let rest: f32 = our_rest.iter().zip(their_rest).map(|(a, b)| a * b).sum();
+        sums.iter().sum::<f32>() + rest
     }
 
     /// The direction of a weighted sum; `None` when the terms cancel out or there is none.
@@ -67,6 +82,16 @@ pub enum Lane {
     Interactive,
     /// A job waits.
     Bulk,
+}
+
+impl Lane {
+    /// Its name in metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Bulk => "bulk",
+        }
+    }
 }
 
 /// What a call brings with it to every queue that it meets.
@@ -162,6 +187,17 @@ mod tests {
     fn embeddings_without_a_direction_are_refused() {
         for values in [vec![], vec![0.0; 3], vec![f32::NAN, 1.0], vec![f32::INFINITY, 1.0]] {
             assert_eq!(Embedding::normalized(values), None);
+        }
+    }
+
+    #[test]
+    fn cosines_are_of_every_number_whatever_their_count() {
+        for count in [1_u8, 7, 8, 9, 16, 31] {
+            let values: Vec<f32> = (1..=count).map(|value| f32::from(value) - 3.5).collect();
+            let one = Embedding::normalized(values.clone()).unwrap();
+            let other = Embedding::normalized(values.into_iter().rev().collect()).unwrap();
+            let plain: f32 = one.values().iter().zip(other.values()).map(|(a, b)| a * b).sum();
+            assert!((one.cosine(&other) - plain).abs() < 1e-6 && (one.cosine(&one) - 1.0).abs() < 1e-6, "{count}");
         }
     }
 

@@ -27,7 +27,7 @@ use vitrine_core::{
 use super::{
     directory::GenerationDirectory,
     failed, filter,
-    point::{point_id, to_embeddings, to_product, vector_name},
+    point::{point_id, sides, to_embeddings, to_product, vector_name},
     refused, unavailable,
 };
 
@@ -162,12 +162,12 @@ impl Shard {
     }
 
     fn get(&self, id: PointId) -> Result<Option<IndexedProduct>, IndexError> {
-        let record = self.retrieve(&[id], true)?.pop();
+        let record = self.retrieve(&[id], Part::All)?.pop();
         let indexed = |record: Record| {
             let image_embeddings = to_embeddings(record.vector.as_ref(), Target::Image);
             let text = to_embeddings(record.vector.as_ref(), Target::Text).pop();
             let text_embedding = text.ok_or_else(|| unavailable("read a product", "it has no text vector"))?;
-            Ok(IndexedProduct { product: to_product(record.payload)?, image_embeddings, text_embedding })
+            Ok(IndexedProduct { product: to_product(record.payload.as_ref())?, image_embeddings, text_embedding })
         };
         record.map(indexed).transpose()
     }
@@ -177,25 +177,36 @@ impl Shard {
         if query.limit == 0 {
             return Ok(Vec::new());
         }
-        let mut scored: Vec<(PointId, f32)> = match query.vectors.as_slice() {
+        let mut scored: Vec<Candidate> = match query.vectors.as_slice() {
             [only] => {
-                self.nearest(only, filter, wanted)?.into_iter().map(|(id, score)| (id, score * only.share)).collect()
+                let found = self.nearest(only, filter, wanted)?.into_iter();
+                found.map(|(id, cosine)| Candidate { id, score: cosine * only.share, cosines: vec![cosine] }).collect()
             }
             several => self.nearest_by_sum(several, filter.as_ref())?,
         };
-        scored.retain(|(_, score)| query.score_min.is_none_or(|score_min| *score >= score_min));
-        scored.sort_unstable_by_key(|(id, score)| (Reverse(OrderedFloat(*score)), *id));
+        scored.retain(|candidate| query.score_min.is_none_or(|score_min| candidate.score >= score_min));
+        scored.sort_unstable_by_key(|candidate| (Reverse(OrderedFloat(candidate.score)), candidate.id));
 
-        let page: Vec<(PointId, f32)> = scored.into_iter().skip(query.offset).take(query.limit).collect();
-        let ids: Vec<PointId> = page.iter().map(|(id, _)| *id).collect();
-        let records = self.retrieve(&ids, true)?;
-        let mut records: HashMap<PointId, Record> = records.into_iter().map(|record| (record.id, record)).collect();
-        let hits = page.into_iter().filter_map(|(id, score)| Some((records.remove(&id)?, score)));
-        let hits = hits.map(|(record, score)| {
-            let similarities = similarities(&query.vectors, &record);
-            Ok(Hit { product: to_product(record.payload)?, score, similarities })
+        let page: Vec<Candidate> = scored.into_iter().skip(query.offset).take(query.limit).collect();
+        let ids: Vec<PointId> = page.iter().map(|candidate| candidate.id).collect();
+        let mut products = HashMap::with_capacity(ids.len());
+        for record in self.retrieve(&ids, Part::Payload)? {
+            products.insert(record.id, to_product(record.payload.as_ref())?);
+        }
+        // Vectors are large, and only tell which of several pictures came nearest.
+        let several = products.iter().filter(|(_, product)| product.image_links.len() > 1).map(|(id, _)| *id);
+        let vectors = self.retrieve(&several.collect::<Vec<_>>(), Part::Vectors)?;
+        let mut vectors: HashMap<PointId, Record> = vectors.into_iter().map(|record| (record.id, record)).collect();
+        let hits = page.into_iter().filter_map(|Candidate { id, score, cosines }| {
+            let similarities = match vectors.remove(&id) {
+                Some(record) => similarities(&query.vectors, &record),
+                None => {
+                    query.vectors.iter().zip(cosines).map(|(vector, cosine)| of_first_picture(vector, cosine)).collect()
+                }
+            };
+            Some(Hit { product: products.remove(&id)?, score, similarities })
         });
-        hits.collect()
+        Ok(hits.collect())
     }
 
     /// The candidates of all vectors, each scored by all of them.
@@ -203,21 +214,28 @@ impl Shard {
         &self,
         vectors: &[QueryVector],
         filter: Option<&qdrant_edge::Filter>,
-    ) -> Result<Vec<(PointId, f32)>, IndexError> {
-        let (mut sums, mut seen) = (HashMap::<PointId, f32>::new(), HashMap::<PointId, usize>::new());
-        for vector in vectors {
+    ) -> Result<Vec<Candidate>, IndexError> {
+        let mut cosines = HashMap::<PointId, Vec<f32>>::with_capacity(2 * CANDIDATES);
+        for (number, vector) in vectors.iter().enumerate() {
             for (id, cosine) in self.nearest(vector, filter.cloned(), CANDIDATES)? {
-                *sums.entry(id).or_default() += vector.share * cosine;
-                *seen.entry(id).or_default() += 1;
+                let known = cosines.entry(id).or_default();
+                // Shorter than this, it is not among the candidates of every vector before.
+                if known.len() == number {
+                    known.push(cosine);
+                }
             }
         }
         // Those that are not among every vector's candidates are scored from their own vectors.
-        let partly: Vec<PointId> =
-            seen.iter().filter(|(_, lists)| **lists < vectors.len()).map(|(id, _)| *id).collect();
-        for record in self.retrieve(&partly, false)? {
-            sums.insert(record.id, score(vectors, &similarities(vectors, &record)));
+        let partly = cosines.iter().filter(|(_, known)| known.len() < vectors.len()).map(|(id, _)| *id);
+        for record in self.retrieve(&partly.collect::<Vec<_>>(), Part::Vectors)? {
+            let sides = similarities(vectors, &record).into_iter().map(|side| side.cosine);
+            cosines.insert(record.id, sides.collect());
         }
-        Ok(sums.into_iter().collect())
+        let scored = cosines.into_iter().map(|(id, cosines)| {
+            let score = vectors.iter().zip(&cosines).map(|(vector, cosine)| vector.share * cosine).sum();
+            Candidate { id, score, cosines }
+        });
+        Ok(scored.collect())
     }
 
     fn nearest(
@@ -242,17 +260,36 @@ impl Shard {
         Ok(found.into_iter().map(|point| (point.id, point.score)).collect())
     }
 
-    fn retrieve(&self, ids: &[PointId], payload: bool) -> Result<Vec<Record>, IndexError> {
-        let (payload, vectors) = (WithPayloadInterface::Bool(payload), WithVector::Bool(true));
+    fn retrieve(&self, ids: &[PointId], part: Part) -> Result<Vec<Record>, IndexError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let payload = WithPayloadInterface::Bool(part != Part::Vectors);
+        let vectors = WithVector::Bool(part != Part::Payload);
         self.with("read from the index", |shard| shard.retrieve(ids, Some(payload), Some(vectors)))
     }
+}
+
+/// What of a point is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Payload,
+    Vectors,
+    All,
+}
+
+/// A point that may be in the answer, with its cosine to each vector of the query.
+struct Candidate {
+    id: PointId,
+    score: f32,
+    cosines: Vec<f32>,
 }
 
 /// How near each side of a product comes to its vector of the query.
 fn similarities(vectors: &[QueryVector], record: &Record) -> Vec<Similarity> {
     let nearest = |vector: &QueryVector| {
-        let sides = to_embeddings(record.vector.as_ref(), vector.target);
-        let cosines = sides.iter().map(|side| vector.embedding.cosine(side)).enumerate();
+        let sides = sides(record.vector.as_ref(), vector.target);
+        let cosines = sides.iter().map(|side| vector.embedding.cosine_to(side)).enumerate();
         let (picture, cosine) = cosines.max_by(|a, b| a.1.total_cmp(&b.1))?;
         let picture = (vector.target == Target::Image).then_some(picture);
         Some(Similarity { target: vector.target, cosine, picture })
@@ -260,7 +297,7 @@ fn similarities(vectors: &[QueryVector], record: &Record) -> Vec<Similarity> {
     vectors.iter().filter_map(nearest).collect()
 }
 
-fn score(vectors: &[QueryVector], similarities: &[Similarity]) -> f32 {
-    let share = |target| vectors.iter().find(|vector| vector.target == target).map_or(0.0, |vector| vector.share);
-    similarities.iter().map(|similarity| share(similarity.target) * similarity.cosine).sum()
+/// The same for a product with one picture, whose cosine is known.
+fn of_first_picture(vector: &QueryVector, cosine: f32) -> Similarity {
+    Similarity { target: vector.target, cosine, picture: (vector.target == Target::Image).then_some(0) }
 }

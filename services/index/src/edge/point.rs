@@ -1,7 +1,8 @@
 //! Products as points, and back.
 //!
-//! Payload: `product`, the whole product; `a.<attribute>`, what filters look at: a text, number or bool, an amount of
-//! money as `a.<attribute>.<currency>` in micros, a path as its full text; `under.<attribute>`, all prefixes of a path.
+//! Payload: `product`, the whole product as a text of JSON, which is read faster than a tree; `a.<attribute>`, what
+//! filters look at: a text, number or bool, an amount of money as `a.<attribute>.<currency>` in micros, a path as its
+//! full text; `under.<attribute>`, all prefixes of a path.
 
 use qdrant_edge::{
     JsonPath, PayloadSchemaType, PointId, PointStruct, Vector, VectorInternal, VectorStructInternal, Vectors,
@@ -78,7 +79,7 @@ pub(super) fn to_point(indexed: &IndexedProduct) -> Result<PointStruct, IndexErr
         (vector_name(Target::Image), Vector::new_multi(images).map_err(|error| unavailable(context(), error))?),
         (vector_name(Target::Text), Vector::new_dense(indexed.text_embedding.values().to_vec())),
     ]);
-    let product = serde_json::to_value(&indexed.product).map_err(|error| unavailable(context(), error))?;
+    let product = serde_json::to_string(&indexed.product).map_err(|error| unavailable(context(), error))?;
     let (mut attributes, mut under) = (Map::new(), Map::new());
     for (name, value) in &indexed.product.attributes {
         let value = match value {
@@ -101,18 +102,24 @@ pub(super) fn to_point(indexed: &IndexedProduct) -> Result<PointStruct, IndexErr
 }
 
 /// The product in a payload.
-pub(super) fn to_product(payload: Option<qdrant_edge::Payload>) -> Result<Product, IndexError> {
-    let product = payload.and_then(|mut payload| payload.0.remove("product")).unwrap_or(Value::Null);
-    serde_json::from_value(product).map_err(failed("read a product from the index"))
+pub(super) fn to_product(payload: Option<&qdrant_edge::Payload>) -> Result<Product, IndexError> {
+    let context = "read a product from the index";
+    let product = payload.and_then(|payload| payload.0.get("product")).and_then(Value::as_str);
+    let product = product.ok_or_else(|| unavailable(context, "it is not there; load the catalogue again"))?;
+    serde_json::from_str(product).map_err(failed(context))
 }
 
-/// The vectors of one side of a product: its pictures', or its text's.
-pub(super) fn to_embeddings(vectors: Option<&VectorStructInternal>, target: Target) -> Vec<Embedding> {
+/// The vectors of one side of a product, each of length 1: its pictures', or its text's.
+pub(super) fn sides(vectors: Option<&VectorStructInternal>, target: Target) -> Vec<&[f32]> {
     let Some(VectorStructInternal::Named(named)) = vectors else { return Vec::new() };
-    let rows: Vec<Vec<f32>> = match named.get(vector_name(target)) {
-        Some(VectorInternal::Dense(values)) => vec![values.clone()],
-        Some(VectorInternal::MultiDense(rows)) => rows.multi_vectors().map(<[f32]>::to_vec).collect(),
+    match named.get(vector_name(target)) {
+        Some(VectorInternal::Dense(values)) => vec![values],
+        Some(VectorInternal::MultiDense(rows)) => rows.multi_vectors().collect(),
         Some(VectorInternal::Sparse(_)) | None => Vec::new(),
-    };
-    rows.into_iter().filter_map(Embedding::normalized).collect()
+    }
+}
+
+/// The same, to keep.
+pub(super) fn to_embeddings(vectors: Option<&VectorStructInternal>, target: Target) -> Vec<Embedding> {
+    sides(vectors, target).into_iter().filter_map(|side| Embedding::normalized(side.to_vec())).collect()
 }
