@@ -8,10 +8,10 @@ use std::{env, fs, hint::black_box, path::Path};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use vitrine_clip::{
-    ModelFolder, Precision, Runtime,
+    Execution, ModelFolder, Precision, Runtime,
     decode::decode,
     preprocess::Preprocess,
-    session::{TextTower, VisionTower},
+    session::{TextTower, TextsOf, VisionTower},
     tokenize::Tokenize,
 };
 use vitrine_core::filter;
@@ -24,9 +24,14 @@ fn stages(criterion: &mut Criterion) {
     let preprocess = Preprocess::from_json(&folder.preprocessor).unwrap();
     let tokenize = Tokenize::open(&folder).unwrap();
     let size = preprocess.output_size().unwrap();
-    let mut vision = VisionTower::load(&runtime, &folder.vision, 1, size).unwrap();
-    let (length_max, padding) = (tokenize.length_max(), tokenize.padding());
-    let mut text = TextTower::load(&runtime, &folder.text, 1, "mini", length_max, padding).unwrap();
+    let mut vision = VisionTower::load(&runtime, &folder.vision.exact, Execution::cpu(1), size).unwrap();
+    let texts = TextsOf {
+        model_type: "mini",
+        length_max: tokenize.length_max(),
+        padding: tokenize.padding(),
+        probe: tokenize.tokens("a sofa").unwrap(),
+    };
+    let mut text = TextTower::load(&runtime, &folder.text.exact, Execution::cpu(1), &texts).unwrap();
 
     let photo = fs::read(repository.join("demo/queries/sofa-living-room.jpg")).unwrap();
     let picture = decode(&photo, None, |full| full).unwrap();

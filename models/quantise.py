@@ -4,9 +4,9 @@
     make quantise MODEL=path/to/folder
 
 Matrices become signed int8 with a scale for each output, activations unsigned int8 with a scale for each batch as they
-come (dynamic quantisation). Everything else stays f32. Both files are compared with the f32 ones on the demo's pictures
-and titles, or on `--pictures`; one whose worst cosine is below `--cosine-min` is not kept, because it would change
-answers. `vitrine serve --precision int8` runs them.
+come (dynamic quantisation): a vector depends a little on the inputs beside it. Everything else stays f32. Both files are
+compared with the f32 ones on the demo's pictures and titles, or on `--pictures`; one whose worst cosine is below
+`--cosine-min` is not kept, because it would change answers. The server and the loader run them by themselves.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use vitrine_clip::Precision;
+use vitrine_clip::{ExecutionProvider, Precision};
 use vitrine_core::product::CatalogName;
 
 /// Loads a product feed and its pictures into a new generation of the index, checks it, and lets it serve.
@@ -27,9 +27,12 @@ pub struct Arguments {
     /// Folder of the model, in the Hugging Face ONNX layout.
     #[arg(long, env = "VITRINE_MODEL_DIR", default_value = "models/mini")]
     pub model_dir: PathBuf,
-    /// Which weight files: auto, fp32, fp16 or int8. Must be what the server runs.
+    /// Which weight files: auto, fp32, fp16, bf16 or int8. Must be what the server runs; auto and fp32 go together.
     #[arg(long, env = "VITRINE_PRECISION", default_value = "auto")]
     pub precision: Precision,
+    /// Who does the arithmetic: cpu, openvino, cuda, tensorrt or coreml. May be another than the server's.
+    #[arg(long, env = "VITRINE_EXECUTION_PROVIDER", value_name = "NAME", default_value = "cpu")]
+    pub execution_provider: ExecutionProvider,
     /// ONNX Runtime's shared library.
     #[arg(long, env = "ORT_DYLIB_PATH")]
     pub ort_dylib_path: Option<PathBuf>,

@@ -205,10 +205,11 @@ fn load_model(arguments: &Arguments, threads: usize) -> Result<ClipEmbedder, Loa
     let runtime = runtime.map_err(LoadError::model("load the model"))?;
     let options = ClipOptions {
         precision: arguments.precision,
+        execution_provider: arguments.execution_provider,
         inference_sessions: threads,
         inference_threads: 1,
         preprocess_threads: threads,
-        batch_size_max: 16,
+        batch_size_max: 8,
         batch_wait_max: Duration::ZERO,
         // Never full: fewer rows are in work at once.
         queue_size_max: threads * ROWS_PER_CORE * 2,

@@ -8,7 +8,7 @@ All are `good` but for what their call in `main` says. The same bytes come out e
 
 Vision: mean colour of pixel_values [batch,3,16,16], times fixed weights, plus a bias -> image_embeds [batch,8].
 Text: mean of the embeddings of input_ids [batch,sequence] where attention_mask is 1 -> text_embeds [batch,8].
-      Without a mask the mean is over all tokens, so padding changes it.
+      Without a mask the mean is over all tokens, so padding changes it; a mask of the graph's `own` leaves padding out.
 """
 import json
 import pathlib
@@ -91,7 +91,11 @@ def text(kind=T.FLOAT, id_kind=T.INT64, mask_kind=None, batch="batch", sequence=
     """The text tower. `finish(graph, vectors)` puts more nodes behind it."""
     g = Graph(2, kind)
     tokens = g.op("Gather", g.weights(len(WORDS), d), g.input("input_ids", id_kind, [batch, sequence]))
-    if mask:
+    if mask == "own":
+        ids, padding = g.op("Cast", "input_ids", to=T.FLOAT), g.constant(0, np.float32)
+        seen = g.op("Cast", g.op("Greater", ids, padding), to=kind)
+        seen = g.op("Unsqueeze", seen, g.axes(2))
+    elif mask:
         seen = g.op("Cast", g.input("attention_mask", mask_kind or id_kind, [batch, sequence]), to=kind)
         seen = g.op("Unsqueeze", seen, g.axes(2))
     if token_types:
@@ -191,6 +195,7 @@ def main():
     folder("one_by_one", vision(batch=1), text(batch=1))
     folder("normalised", vision(finish=normalise), text())
     folder("long_only", vision(), text(sequence=TOKENS))
+    folder("pad_blind", vision(), text(mask="own"))
 
     # Must be refused.
     folder("widths_differ", vision(), text(d=4))

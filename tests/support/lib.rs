@@ -97,6 +97,12 @@ pub fn load_well(feed: &Path, index_dir: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// An address of this machine that nothing listens on. It is free when it is asked for; another process taking it
+/// meanwhile fails the test, and no more.
+pub fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
 /// A running `vitrine serve`, killed when dropped.
 pub struct Server {
     process: Child,
@@ -123,9 +129,7 @@ impl Server {
 
     /// Starts a server on a free port and waits for nothing.
     pub fn spawn(index_dir: &Path, arguments: &[&str]) -> Self {
-        // The port is free when it is asked for; another process taking it meanwhile fails the test, and no more.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
+        let address = free_address();
         let mut command = program("vitrine");
         command.args(["serve", "--listen", &address, "--index-poll-ms", "50", "--index-dir"]).arg(index_dir);
         let process = command.args(arguments).spawn().unwrap();

@@ -12,7 +12,7 @@ use std::{
 use image::{RgbImage, codecs::jpeg::JpegEncoder, imageops::FilterType};
 use serde_json::Value;
 use vitrine_clip::{
-    ModelFolder, Precision, decode::decode, preprocess::Preprocess, session::VisionTower, tokenize::Tokenize,
+    Execution, ModelFolder, Precision, decode::decode, preprocess::Preprocess, session::VisionTower, tokenize::Tokenize,
 };
 use vitrine_tests::{mini, repository, runtime, shared};
 
@@ -79,7 +79,9 @@ fn pixels_equal_the_references() {
 fn embeddings_equal_the_references() {
     let folder = ModelFolder::open(&mini(), Precision::Auto).unwrap();
     let preprocess = Preprocess::from_json(&folder.preprocessor).unwrap();
-    let mut tower = VisionTower::load(&runtime(), &folder.vision, 2, preprocess.output_size().unwrap()).unwrap();
+    let mut tower =
+        VisionTower::load(&runtime(), &folder.vision.exact, Execution::cpu(2), preprocess.output_size().unwrap())
+            .unwrap();
     let mut cosines = Vec::new();
     for (picture, config, ours, reference) in pictures() {
         if config == "clip" {
@@ -101,7 +103,9 @@ const PART: f32 = 0.998;
 fn a_jpeg_decoded_at_a_part_of_its_size_embeds_as_in_full() {
     let folder = ModelFolder::open(&mini(), Precision::Auto).unwrap();
     let preprocess = Preprocess::from_json(&folder.preprocessor).unwrap();
-    let mut tower = VisionTower::load(&runtime(), &folder.vision, 2, preprocess.output_size().unwrap()).unwrap();
+    let mut tower =
+        VisionTower::load(&runtime(), &folder.vision.exact, Execution::cpu(2), preprocess.output_size().unwrap())
+            .unwrap();
     let real = shared("data/appliances/images").into_iter().flat_map(|folder| files(&folder).into_iter().step_by(30));
     for path in files(&repository().join("demo/queries")).into_iter().step_by(3).chain(real) {
         let picture = image::open(&path).unwrap().into_rgb8();

@@ -5,7 +5,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use vitrine_clip::{ClipEmbedder, ClipOptions, Precision, check};
+use vitrine_clip::{ClipEmbedder, ClipOptions, Execution, ExecutionProvider, Precision, check};
 use vitrine_core::{
     embed::{CallContext, Embedder as _},
     signal::{Photo, QueryText},
@@ -15,6 +15,7 @@ use vitrine_tests::{mini, repository, runtime};
 fn options() -> ClipOptions {
     ClipOptions {
         precision: Precision::Auto,
+        execution_provider: ExecutionProvider::Cpu,
         inference_sessions: 2,
         inference_threads: 1,
         preprocess_threads: 1,
@@ -47,8 +48,18 @@ async fn embeds(folder: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_dual_encoder_loads_and_embeds() {
-    let names =
-        ["good", "half", "narrow_ids", "mixed_ids", "token_types", "siglip", "one_by_one", "normalised", "long_only"];
+    let names = [
+        "good",
+        "half",
+        "narrow_ids",
+        "mixed_ids",
+        "token_types",
+        "siglip",
+        "one_by_one",
+        "normalised",
+        "long_only",
+        "pad_blind",
+    ];
     for name in names {
         embeds(&repository().join("tests/models").join(name)).await;
     }
@@ -65,7 +76,7 @@ async fn how_a_tower_takes_its_input_changes_no_vector() {
         (embedder.embed_photo(&photo(), CallContext::bulk()).await.unwrap(), text)
     };
     let (photo, text) = vectors("good").await;
-    for name in ["narrow_ids", "mixed_ids", "one_by_one", "long_only"] {
+    for name in ["narrow_ids", "mixed_ids", "one_by_one", "long_only", "pad_blind"] {
         let (same_photo, same_text) = vectors(name).await;
         assert!(photo.cosine(&same_photo) > 0.99999 && text.cosine(&same_text) > 0.99999, "{name}");
     }
@@ -129,28 +140,66 @@ fn a_missing_or_broken_file_is_named() {
 
 #[test]
 fn the_check_passes_the_bundled_model_and_notes_what_it_corrects() {
-    let report = check(&runtime(), &mini(), Precision::Auto, 2).unwrap();
+    let report = check(&runtime(), &mini(), Precision::Auto, Execution::cpu(2)).unwrap();
     assert!(report.can_serve(), "{report}");
-    let report = check(&runtime(), &repository().join("tests/models/good"), Precision::Auto, 1).unwrap();
+    let report =
+        check(&runtime(), &repository().join("tests/models/good"), Precision::Auto, Execution::cpu(1)).unwrap();
     assert!(report.can_serve() && report.to_string().contains("not normalised by the graph"), "{report}");
 }
 
-#[test]
-fn the_check_compares_the_files_of_a_folder_with_each_other() {
-    let good = repository().join("tests/models/good");
+/// A folder with the files of `good`, and those of another folder as its 8-bit files.
+fn with_small_files_of(other: &str) -> tempfile::TempDir {
+    let [good, other] = ["good", other].map(|name| repository().join("tests/models").join(name));
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("onnx")).unwrap();
     for file in ["config.json", "preprocessor_config.json", "tokenizer.json"] {
         fs::copy(good.join(file), folder.path().join(file)).unwrap();
     }
-    for tower in ["vision", "text"] {
-        for file in ["", "_int8"].map(|suffix| format!("onnx/{tower}_model{suffix}.onnx")) {
-            fs::copy(good.join(format!("onnx/{tower}_model.onnx")), folder.path().join(file)).unwrap();
-        }
+    for file in ["vision_model", "text_model"].map(|tower| format!("onnx/{tower}")) {
+        fs::copy(good.join(format!("{file}.onnx")), folder.path().join(format!("{file}.onnx"))).unwrap();
+        fs::copy(other.join(format!("{file}.onnx")), folder.path().join(format!("{file}_int8.onnx"))).unwrap();
     }
-    let report = check(&runtime(), folder.path(), Precision::Auto, 1).unwrap().to_string();
-    assert!(report.contains("onnx/vision_model_int8.onnx is there, too"), "{report}");
-    assert!(report.contains("cosine 1.00000 to the file above"), "{report}");
+    folder
+}
+
+#[test]
+fn the_check_compares_the_files_of_a_folder_with_each_other() {
+    let folder = with_small_files_of("good");
+    let report = check(&runtime(), folder.path(), Precision::Auto, Execution::cpu(1)).unwrap().to_string();
+    assert!(report.contains("onnx/vision_model_int8.onnx: "), "{report}");
+    assert!(report.contains("cosine to onnx/vision_model.onnx at worst 1.00000"), "{report}");
+}
+
+#[test]
+fn small_files_run_where_they_make_the_same_vectors_and_nowhere_else() {
+    let loads = |folder: &Path| {
+        let report = check(&runtime(), folder, Precision::Auto, Execution::cpu(1)).unwrap().to_string();
+        report.lines().next().unwrap().to_owned()
+    };
+    let (same, another) = (with_small_files_of("good"), with_small_files_of("token_types"));
+    assert_eq!(loads(same.path()), "ok    onnx/vision_model_int8.onnx and onnx/text_model_int8.onnx load");
+    // Only the text tower of `token_types` is another.
+    assert_eq!(loads(another.path()), "ok    onnx/vision_model_int8.onnx and onnx/text_model.onnx load");
+    let fingerprint = |folder: &Path, precision| {
+        let embedder = ClipEmbedder::load(&runtime(), folder, ClipOptions { precision, ..options() }).unwrap();
+        embedder.model().fingerprint.clone()
+    };
+    let exact = fingerprint(&repository().join("tests/models/good"), Precision::Fp32);
+    assert_eq!(
+        [same.path(), another.path()].map(|folder| fingerprint(folder, Precision::Auto)),
+        [&exact; 2].map(Clone::clone)
+    );
+    assert_ne!(fingerprint(another.path(), Precision::Int8), exact);
+}
+
+#[test]
+fn what_cannot_run_the_graphs_is_named_with_what_to_do() {
+    let good = repository().join("tests/models/good");
+    let load = |options| ClipEmbedder::load(&runtime(), &good, options).err().unwrap().to_string();
+    let error = load(ClipOptions { precision: Precision::Bf16, ..options() });
+    assert!(error.contains("execution provider `cpu`: it has no bf16 arithmetic"), "{error}");
+    let error = load(ClipOptions { execution_provider: ExecutionProvider::Cuda, ..options() });
+    assert!(error.contains("execution provider `cuda`") && error.contains("cargo feature `cuda`"), "{error}");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -14,7 +16,9 @@ use tonic::Request;
 use vitrine_proto::v1::{
     SearchRequest, Signal, recommendation_service_client::RecommendationServiceClient, signal::Source,
 };
-use vitrine_tests::{Server, ServingStatus, demo, load, load_well, loader, manifest, program, repository, small_feed};
+use vitrine_tests::{
+    Server, ServingStatus, demo, free_address, load, load_well, loader, manifest, program, repository, small_feed,
+};
 
 fn search(server: &str, arguments: &[&str]) -> std::process::Output {
     program("vitrine").args(["search", "--server", server, "--json"]).args(arguments).output().unwrap()
@@ -218,6 +222,42 @@ fn a_log_filter_that_cannot_be_read_is_said_and_nothing_is_started() {
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(64), "{errors}");
         assert!(errors.contains("`RUST_LOG` is `vitrine_index=loud`"), "{errors}");
+    }
+}
+
+/// What a server answers to Prometheus.
+fn scrape(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: vitrine\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_is_told_what_was_asked_and_what_the_caches_knew() {
+    let dir = tempfile::tempdir().unwrap();
+    load_well(&small_feed(dir.path(), 5), dir.path(), &[]);
+    let metrics = free_address();
+    let server = Server::start(dir.path(), &["--metrics-listen", &metrics]).await;
+    let mut client = RecommendationServiceClient::new(server.channel().await);
+    for _ in 0..3 {
+        client.search(words("a red sofa")).await.unwrap();
+    }
+    client.search(words("")).await.unwrap_err();
+    let answer = scrape(&metrics);
+    for line in [
+        "# TYPE vitrine_request_seconds histogram",
+        r#"vitrine_requests_total{method="vitrine.v1.RecommendationService/Search",code="Ok"} 3"#,
+        r#"vitrine_requests_total{method="vitrine.v1.RecommendationService/Search",code="InvalidArgument"} 1"#,
+        "vitrine_requests_in_flight 0",
+        r#"vitrine_cache_hits_total{cache="response"} 2"#,
+        r#"vitrine_cache_misses_total{cache="response"} 1"#,
+        r#"vitrine_cache_misses_total{cache="embedding"} 1"#,
+        r#"vitrine_batch_size_count{queue="text"} 1"#,
+        r#"vitrine_search_seconds_count{part="index"} 1"#,
+    ] {
+        assert!(answer.lines().any(|found| found == line), "{line} is not in\n{answer}");
     }
 }
 

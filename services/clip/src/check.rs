@@ -2,14 +2,17 @@
 
 use std::{
     fmt,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use image::{Rgb, RgbImage};
 use vitrine_core::embed::Embedding;
 
-use crate::{ModelError, ModelFolder, Precision, Runtime, embedder::Parts, session::Facts};
+use crate::{
+    Execution, ModelError, ModelFolder, Precision, Runtime,
+    load::{Loader, Towers, cosine_worst},
+    session::{Facts, TextTower, VisionTower},
+};
 
 /// How far vectors of the same input may lie apart, by cosine, between a batch of one and a batch of several: rounding
 /// of the quantised towers, whose scales depend on the batch, is below it.
@@ -67,60 +70,50 @@ impl fmt::Display for Report {
     }
 }
 
-/// Loads a folder and tries it on inputs of its own making.
+/// Loads a folder and tries it on inputs of its own making; then compares each of its other files with the exact ones.
 ///
 /// # Errors
 /// When it cannot be loaded at all.
-pub fn check(runtime: &Runtime, path: &Path, precision: Precision, threads: usize) -> Result<Report, ModelError> {
+pub fn check(runtime: &Runtime, path: &Path, precision: Precision, execution: Execution) -> Result<Report, ModelError> {
     let folder = ModelFolder::open(path, precision)?;
-    let Parts { preprocess, tokenize, vision, text } = Parts::load(runtime, &folder, 1, threads)?;
+    let loader = Loader::open(runtime, &folder, execution)?;
+    let Towers { vision, text } = loader.towers(1)?;
     let (Some(mut vision), Some(mut text)) = (vision.into_iter().next(), text.into_iter().next()) else {
         return Err(ModelError::unusable(path, "was not loaded"));
     };
     let mut report = Report { findings: Vec::new() };
     let name = |path: &Path| path.strip_prefix(&folder.path).unwrap_or(path).display().to_string();
-    report.add(Verdict::Good, format!("{} and {} load", name(&folder.vision), name(&folder.text)));
+    report.add(Verdict::Good, format!("{} and {} load", name(vision.path()), name(text.path())));
     report
         .add(Verdict::Good, format!("fingerprint {}, {} dimensions", folder.fingerprint()?, vision.facts().dimensions));
-    report.add(Verdict::Good, format!("pictures: {preprocess}"));
+    report.add(Verdict::Good, format!("pictures: {}", loader.preprocess));
     report.add(
         Verdict::Good,
         match text.length() {
             Some(length) => format!("texts: always padded to {length} tokens"),
-            None => format!("texts: up to {} tokens, padded to the longest of a batch", tokenize.length_max()),
+            None => format!("texts: up to {} tokens, padded to the longest of a batch", loader.tokenize.length_max()),
         },
     );
 
     let failed = |error: String| ModelError::unusable(path, error);
-    let pictures = [red_disc(), checks()].map(|picture| preprocess.tensor(&preprocess.pixels(&picture)));
-    let alone_and_together = both_ways(&pictures, vision.facts(), |batch| vision.run(batch)).map_err(failed)?;
+    let alone_and_together = both_ways(&loader.pictures, vision.facts(), |batch| vision.run(batch)).map_err(failed)?;
     compare(&mut report, "picture", &alone_and_together);
     normalised(&mut report, "image_embeds", vision.facts());
 
-    let words = ["a red disc", "a long description of a checkerboard in black and white, in five by five squares"];
-    let texts = words.iter().map(|words| tokenize.tokens(words)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    let alone_and_together = both_ways(&texts, text.facts(), |batch| text.run(batch)).map_err(failed)?;
+    let alone_and_together = both_ways(&loader.texts, text.facts(), |batch| text.run(batch)).map_err(failed)?;
     compare(&mut report, "text", &alone_and_together);
     normalised(&mut report, "text_embeds", text.facts());
 
-    let chosen = sample(&pictures, |batch| vision.run(batch)).map_err(failed)?;
-    let words = sample(&texts, |batch| text.run(batch)).map_err(failed)?;
-    let times = format!("a picture {:.1?}, a short text {:.1?}", chosen.time, words.time);
-    report.add(Verdict::Good, format!("inference on {threads} threads: {times}"));
+    let picture = sample(&mut vision, VisionTower::run, &loader.pictures).map_err(failed)?;
+    let words = sample(&mut text, TextTower::run, &loader.texts).map_err(failed)?;
+    let times = format!("a picture {:.1?}, a short text {:.1?}", picture.time, words.time);
+    report.add(Verdict::Good, format!("inference by {execution}: {times}"));
     drop((vision, text));
 
-    for other in [Precision::Fp32, Precision::Fp16, Precision::Int8] {
-        let Ok(other) = ModelFolder::open(path, other) else { continue };
-        let Parts { vision, text, .. } = Parts::load(runtime, &other, 1, threads)?;
-        for mut tower in vision.into_iter().filter(|_| other.vision != folder.vision) {
-            let sampled = sample(&pictures, |batch| tower.run(batch)).map_err(failed)?;
-            chosen.compare(&mut report, &name(&other.vision), &sampled);
-        }
-        for mut tower in text.into_iter().filter(|_| other.text != folder.text) {
-            let sampled = sample(&texts, |batch| tower.run(batch)).map_err(failed)?;
-            words.compare(&mut report, &name(&other.text), &sampled);
-        }
-    }
+    let see = |file: &Path| sample(&mut loader.vision(file)?, VisionTower::run, &loader.pictures).map_err(failed);
+    compare_files(&mut report, &folder.vision.all, name, see);
+    let read = |file: &Path| sample(&mut loader.text(file)?, TextTower::run, &loader.texts).map_err(failed);
+    compare_files(&mut report, &folder.text.all, name, read);
     Ok(report)
 }
 
@@ -130,18 +123,41 @@ struct Sample {
     time: Duration,
 }
 
-fn sample<T>(inputs: &[T], mut run: impl FnMut(&[T]) -> Result<Vec<Embedding>, String>) -> Result<Sample, String> {
-    let embeddings = inputs.chunks(1).map(&mut run).collect::<Result<Vec<_>, _>>()?.concat();
+fn sample<T, I>(
+    tower: &mut T,
+    run: impl Fn(&mut T, &[I]) -> Result<Vec<Embedding>, String>,
+    inputs: &[I],
+) -> Result<Sample, String> {
+    let embeddings = inputs.chunks(1).map(|input| run(tower, input)).collect::<Result<Vec<_>, _>>()?.concat();
     let first = inputs.get(..1).unwrap_or_default();
-    Ok(Sample { embeddings, time: median_time(|| run(first).map(drop))? })
+    Ok(Sample { embeddings, time: median_time(|| run(tower, first).map(drop))? })
 }
 
-impl Sample {
-    /// Says how another file for the same tower differs.
-    fn compare(&self, report: &mut Report, file: &str, other: &Self) {
-        let worst = self.embeddings.iter().zip(&other.embeddings).map(|(a, b)| a.cosine(b)).fold(1.0, f32::min);
-        let times = format!("{:.1?} for {:.1?}", other.time, self.time);
-        report.add(Verdict::Note, format!("{file} is there, too: {times}, cosine {worst:.5} to the file above"));
+/// Says how the files of a tower differ from the first of them in vectors and time.
+fn compare_files(
+    report: &mut Report,
+    files: &[PathBuf],
+    name: impl Fn(&Path) -> String,
+    mut sample: impl FnMut(&Path) -> Result<Sample, ModelError>,
+) {
+    let [exact, others @ ..] = files else { return };
+    if others.is_empty() {
+        return;
+    }
+    let first = match sample(exact) {
+        Ok(first) => first,
+        Err(error) => return report.add(Verdict::Note, format!("{} does not run: {error}", name(exact))),
+    };
+    report.add(Verdict::Note, format!("{}: {:.1?}", name(exact), first.time));
+    for file in others {
+        let said = match sample(file) {
+            Ok(other) => {
+                let worst = cosine_worst(&first.embeddings, &other.embeddings);
+                format!("{}: {:.1?}, cosine to {} at worst {worst:.5}", name(file), other.time, name(exact))
+            }
+            Err(error) => format!("{} does not run: {error}", name(file)),
+        };
+        report.add(Verdict::Note, said);
     }
 }
 
@@ -158,7 +174,7 @@ fn both_ways<T>(
 }
 
 fn compare(report: &mut Report, input: &str, [alone, together]: &[Vec<Embedding>; 2]) {
-    let worst = alone.iter().zip(together).map(|(a, b)| a.cosine(b)).fold(1.0, f32::min);
+    let worst = cosine_worst(alone, together);
     let verdict = if worst >= BATCH_COSINE_MIN { Verdict::Good } else { Verdict::Bad };
     report.add(verdict, format!("a {input}'s vector is the same alone and in a batch (cosine {worst:.5})"));
     let nearest = alone.iter().zip(alone.iter().skip(1)).map(|(a, b)| a.cosine(b)).fold(-1.0, f32::max);
@@ -183,13 +199,4 @@ fn median_time(mut work: impl FnMut() -> Result<(), String>) -> Result<Duration,
     }
     times.sort();
     Ok(times.get(times.len() / 2).copied().unwrap_or_default())
-}
-
-fn red_disc() -> RgbImage {
-    let inside = |x: u32, y: u32| x.abs_diff(160).pow(2) + y.abs_diff(120).pow(2) < 80 * 80;
-    RgbImage::from_fn(320, 240, |x, y| if inside(x, y) { Rgb([200, 30, 30]) } else { Rgb([240, 240, 240]) })
-}
-
-fn checks() -> RgbImage {
-    RgbImage::from_fn(250, 250, |x, y| if (x / 50 + y / 50) % 2 == 0 { Rgb([0; 3]) } else { Rgb([255; 3]) })
 }

@@ -12,8 +12,9 @@ use vitrine_core::{
 };
 
 use crate::{
-    ModelError, ModelFolder, Precision, Runtime,
+    Execution, ExecutionProvider, ModelError, ModelFolder, Precision, Runtime,
     decode::decode,
+    load::{Loader, Towers},
     preprocess::Preprocess,
     session::{Facts, TextTower, VisionTower},
     tokenize::{Tokenize, Tokens},
@@ -24,6 +25,8 @@ use crate::{
 pub struct ClipOptions {
     /// Which weight files.
     pub precision: Precision,
+    /// Who does the arithmetic.
+    pub execution_provider: ExecutionProvider,
     /// Sessions of each tower.
     pub inference_sessions: usize,
     /// Threads of each session.
@@ -36,6 +39,17 @@ pub struct ClipOptions {
     pub batch_wait_max: Duration,
     /// Most photos being decoded, and most inputs waiting for each tower, in each lane.
     pub queue_size_max: usize,
+}
+
+impl ClipOptions {
+    /// How each session runs.
+    pub fn execution(&self) -> Execution {
+        Execution {
+            provider: self.execution_provider,
+            threads: self.inference_threads,
+            bf16: self.precision == Precision::Bf16,
+        }
+    }
 }
 
 /// A dual encoder, running. Dropping it lets its threads finish their batches.
@@ -55,8 +69,8 @@ impl ClipEmbedder {
     /// See [`ModelError`].
     pub fn load(runtime: &Runtime, path: &Path, options: ClipOptions) -> Result<Self, ModelError> {
         let folder = ModelFolder::open(path, options.precision)?;
-        let Parts { preprocess, tokenize, vision, text } =
-            Parts::load(runtime, &folder, options.inference_sessions, options.inference_threads)?;
+        let loader = Loader::open(runtime, &folder, options.execution())?;
+        let Towers { vision, text } = loader.towers(options.inference_sessions)?;
         let (pictures, texts) = (facts(&vision, VisionTower::facts), facts(&text, TextTower::facts));
         let model = ModelInfo { fingerprint: folder.fingerprint()?, dimensions: pictures.dimensions };
         let batching = |tower: Facts| BatchConfig {
@@ -72,60 +86,19 @@ impl ClipEmbedder {
         };
         let read =
             |mut tower: TextTower| move |batch: Vec<Tokens>| one_by_one_on_failure(&batch, |texts| tower.run(texts));
-        let vision = Batcher::spawn("vision", batching(pictures), vision.into_iter().map(see).collect());
-        let text = Batcher::spawn("text", batching(texts), text.into_iter().map(read).collect());
+        // Where all texts are padded to one length, none is longer than another.
+        let padded = text.first().is_some_and(|tower| tower.length().is_some());
+        let length: fn(&Tokens) -> usize = if padded { |_| 1 } else { |tokens| tokens.0.len() };
+        let vision = Batcher::spawn("vision", batching(pictures), |_| 1, vision.into_iter().map(see).collect());
+        let text = Batcher::spawn("text", batching(texts), length, text.into_iter().map(read).collect());
         Ok(Self {
             model,
-            preprocess: Arc::new(preprocess),
-            tokenize,
+            preprocess: Arc::new(loader.preprocess),
+            tokenize: loader.tokenize,
             pool,
             vision: vision.map_err(|error| threads(&error))?,
             text: text.map_err(|error| threads(&error))?,
         })
-    }
-}
-
-/// What a model is made of, checked against each other.
-pub(crate) struct Parts {
-    pub(crate) preprocess: Preprocess,
-    pub(crate) tokenize: Tokenize,
-    /// The same tower in each of several sessions.
-    pub(crate) vision: Vec<VisionTower>,
-    pub(crate) text: Vec<TextTower>,
-}
-
-impl Parts {
-    pub(crate) fn load(
-        runtime: &Runtime,
-        folder: &ModelFolder,
-        sessions: usize,
-        threads: usize,
-    ) -> Result<Self, ModelError> {
-        let unreadable = |problem| ModelError::unusable(folder.path.join("preprocessor_config.json"), problem);
-        let preprocess = Preprocess::from_json(&folder.preprocessor).map_err(unreadable)?;
-        let size = preprocess.output_size().map_err(unreadable)?;
-        let tokenize = Tokenize::open(folder)?;
-        let model_type = folder.config.get("model_type").and_then(serde_json::Value::as_str).unwrap_or("unknown");
-        let (length_max, padding) = (tokenize.length_max(), tokenize.padding());
-        let see = || VisionTower::load(runtime, &folder.vision, threads, size);
-        let read = || TextTower::load(runtime, &folder.text, threads, model_type, length_max, padding);
-        // The towers are independent; loading them side by side halves the start on two cores.
-        let (vision, text) = std::thread::scope(|scope| {
-            let text = scope.spawn(|| (0..sessions).map(|_| read()).collect::<Result<Vec<_>, _>>());
-            let vision = (0..sessions).map(|_| see()).collect::<Result<Vec<_>, _>>();
-            (vision, text.join())
-        });
-        let text = text.map_err(|_| ModelError::Threads("the text tower's loader panicked".to_owned()))??;
-        let vision = vision?;
-        let (pictures, texts) = (facts(&vision, VisionTower::facts), facts(&text, TextTower::facts));
-        let (pictures, texts) = (pictures.dimensions, texts.dimensions);
-        if pictures != texts {
-            let problem = format!(
-                "has vectors of {texts} dimensions, but the picture tower has {pictures}: they are not of one space"
-            );
-            return Err(ModelError::unusable(&folder.text, problem));
-        }
-        Ok(Self { preprocess, tokenize, vision, text })
     }
 }
 

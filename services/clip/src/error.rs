@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::ExecutionProvider;
+
 /// Why a model cannot be used. One variant for each thing that the operator can do.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -14,6 +16,14 @@ pub enum ModelError {
     /// What was found is no usable ONNX Runtime: install the version that `make onnxruntime` names.
     #[error("load ONNX Runtime: {0}")]
     RuntimeUnusable(String),
+    /// What was asked to run the graphs is not there: choose another, or install it.
+    #[error("execution provider `{provider}`: {problem}")]
+    ProviderMissing {
+        /// Who was asked.
+        provider: ExecutionProvider,
+        /// What is missing, and what to do.
+        problem: String,
+    },
     /// A file of the model's folder is missing: complete the folder.
     #[error("{} is missing: {reason}", path.display())]
     FileMissing {

@@ -13,13 +13,15 @@ use crate::ModelError;
 /// Which of a folder's weight files to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// The most exact file that is there.
+    /// The fastest file whose vectors are those of the most exact one; see [`Weights`].
     #[default]
     Auto,
     /// 32-bit floats: `*_model.onnx`.
     Fp32,
     /// 16-bit floats: `*_model_fp16.onnx`.
     Fp16,
+    /// The 32-bit files with matrices multiplied in bf16, which not every execution provider can.
+    Bf16,
     /// 8-bit integers: `*_model_int8.onnx`, `*_model_quantized.onnx` or `*_model_uint8.onnx`.
     Int8,
 }
@@ -29,7 +31,7 @@ impl Precision {
     fn suffixes(self) -> &'static [&'static str] {
         match self {
             Self::Auto => &["", "_fp16", "_int8", "_quantized", "_uint8"],
-            Self::Fp32 => &[""],
+            Self::Fp32 | Self::Bf16 => &[""],
             Self::Fp16 => &["_fp16"],
             Self::Int8 => &["_int8", "_quantized", "_uint8"],
         }
@@ -44,8 +46,9 @@ impl FromStr for Precision {
             "auto" => Ok(Self::Auto),
             "fp32" => Ok(Self::Fp32),
             "fp16" => Ok(Self::Fp16),
+            "bf16" => Ok(Self::Bf16),
             "int8" => Ok(Self::Int8),
-            other => Err(format!("is `{other}`, not auto, fp32, fp16 or int8")),
+            other => Err(format!("is `{other}`, not auto, fp32, fp16, bf16 or int8")),
         }
     }
 }
@@ -56,6 +59,7 @@ impl fmt::Display for Precision {
             Self::Auto => "auto",
             Self::Fp32 => "fp32",
             Self::Fp16 => "fp16",
+            Self::Bf16 => "bf16",
             Self::Int8 => "int8",
         })
     }
@@ -75,9 +79,20 @@ pub struct ModelFolder {
     /// `tokenizer_config.json`; null if there is none.
     pub tokenizer_config: Value,
     /// The picture tower.
-    pub vision: PathBuf,
+    pub vision: Weights,
     /// The text tower.
-    pub text: PathBuf,
+    pub text: Weights,
+}
+
+/// The weight files of a tower that a precision allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Weights {
+    /// The file that says what the tower's vectors are.
+    pub exact: PathBuf,
+    /// With [`Precision::Auto`], a smaller file that may be run instead if its vectors are the same but for rounding.
+    pub small: Option<PathBuf>,
+    /// Every file of the tower that is there, the most exact first.
+    pub all: Vec<PathBuf>,
 }
 
 impl ModelFolder {
@@ -113,13 +128,14 @@ impl ModelFolder {
         found.as_u64().and_then(|number| usize::try_from(number).ok())
     }
 
-    /// Hash over every file that shapes the vectors: 32 hexadecimal digits.
+    /// Hash over every file that shapes the vectors: 32 hexadecimal digits. A small file that runs instead of an exact
+    /// one makes the same vectors but for rounding, and changes nothing.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub fn fingerprint(&self) -> Result<String, ModelError> {
         let mut hasher = blake3::Hasher::new();
-        let weights = [&self.vision, &self.text].into_iter().flat_map(|file| {
+        let weights = [&self.vision.exact, &self.text.exact].into_iter().flat_map(|file| {
             let external = file.with_extension("onnx_data");
             std::iter::once(file.clone()).chain(external.is_file().then_some(external))
         });
@@ -137,14 +153,19 @@ impl ModelFolder {
     }
 }
 
-fn tower(folder: &Path, name: &str, precision: Precision) -> Result<PathBuf, ModelError> {
-    let files = precision.suffixes().iter().map(|suffix| folder.join("onnx").join(format!("{name}{suffix}.onnx")));
-    let missing = || {
+fn tower(folder: &Path, name: &str, precision: Precision) -> Result<Weights, ModelError> {
+    let file = |suffix: &str| folder.join("onnx").join(format!("{name}{suffix}.onnx"));
+    let first = |suffixes: &[&str]| suffixes.iter().map(|suffix| file(suffix)).find(|file| file.is_file());
+    let exact = first(precision.suffixes()).ok_or_else(|| {
         let names: Vec<_> = precision.suffixes().iter().map(|suffix| format!("{name}{suffix}.onnx")).collect();
         let reason = format!("precision {precision} looks for {}", names.join(", "));
-        ModelError::FileMissing { path: folder.join("onnx").join(format!("{name}.onnx")), reason }
-    };
-    files.into_iter().find(|file| file.is_file()).ok_or_else(missing)
+        ModelError::FileMissing { path: file(""), reason }
+    })?;
+    // Not 16-bit floats: a processor without arithmetic for them is slower with them than with 32 bits.
+    let small = if precision == Precision::Auto { first(Precision::Int8.suffixes()) } else { None };
+    let small = small.filter(|small| *small != exact);
+    let all = Precision::Auto.suffixes().iter().map(|suffix| file(suffix)).filter(|file| file.is_file()).collect();
+    Ok(Weights { exact, small, all })
 }
 
 fn read(path: &Path, reason: &str) -> Result<String, ModelError> {

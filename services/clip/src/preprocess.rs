@@ -129,7 +129,7 @@ impl Preprocess {
         padded
     }
 
-    /// The size that is as good as a picture of the given one: [`ENOUGH`] times what it is resized to.
+    /// The size that is as good as a picture of the given one: twice what it is resized to.
     pub fn enough(&self, (width, height): (u32, u32)) -> (u32, u32) {
         if self.resize.is_none() {
             return (width, height);
@@ -141,14 +141,20 @@ impl Preprocess {
     /// The tensor of [`Preprocess::pixels`]: `[3, height, width]` f32, channel planes in the order R, G, B,
     /// rescaled and normalised.
     pub fn tensor(&self, pixels: &RgbImage) -> Vec<f32> {
-        let plane = |channel: usize, mean: f32, std: f32| {
-            let levels: Vec<f32> =
-                (0..=u8::MAX).map(|level| (f32::from(level) * self.rescale_factor - mean) / std).collect();
-            let values = pixels.as_raw().iter().skip(channel).step_by(3);
-            values.map(move |value| levels.get(usize::from(*value)).copied().unwrap_or_default())
+        let channel = |mean: f32, std: f32| -> Vec<f32> {
+            (0..=u8::MAX).map(|level| (f32::from(level) * self.rescale_factor - mean) / std).collect()
         };
-        let channels = self.mean.iter().zip(self.std).enumerate();
-        channels.flat_map(|(channel, (mean, std))| plane(channel, *mean, std)).collect()
+        let ([mean_r, mean_g, mean_b], [std_r, std_g, std_b]) = (self.mean, self.std);
+        let levels = [channel(mean_r, std_r), channel(mean_g, std_g), channel(mean_b, std_b)];
+        let pixels = pixels.as_raw().as_chunks::<3>().0;
+        let mut tensor = vec![0.0; 3 * pixels.len()];
+        for (number, (plane, levels)) in tensor.chunks_exact_mut(pixels.len().max(1)).zip(&levels).enumerate() {
+            for (value, pixel) in plane.iter_mut().zip(pixels) {
+                let level = pixel.get(number).copied().unwrap_or_default();
+                *value = levels.get(usize::from(level)).copied().unwrap_or_default();
+            }
+        }
+        tensor
     }
 
     fn window(&self, source: Extent) -> Window {

@@ -6,6 +6,7 @@
 //! Source: Pillow's `Resample.c`: weights in 22-bit fixed point, across first, rounded to whole levels in between.
 
 use image::RgbImage;
+use pulp::Arch;
 
 /// Bits behind the point of a weight: 32, less 8 of a level and 2 for the overshoot of bicubic and Lanczos.
 const PRECISION: u32 = 32 - 8 - 2;
@@ -44,24 +45,43 @@ struct Tap {
     weights: Vec<i32>,
 }
 
+/// Numbers of a pixel in a row that is mixed: red, green, blue, nothing.
+const CHANNELS: usize = 4;
+/// Numbers that are mixed at once: two pixels, which fill a vector register of 256 bits.
+const LANES: usize = 2 * CHANNELS;
+
 /// The wanted part of a picture, resized. Nothing else of the resized picture is made.
 pub(crate) fn resample(picture: &RgbImage, across: Side, down: Side, filter: Filter) -> RgbImage {
+    // Compiled for each generation of processors; the loops are plain, and vectorised by the compiler.
+    Arch::new().dispatch(|| resample_here(picture, across, down, filter))
+}
+
+#[expect(clippy::inline_always, reason = "code that is not inlined is compiled for the oldest processors")]
+#[inline(always)]
+fn resample_here(picture: &RgbImage, across: Side, down: Side, filter: Filter) -> RgbImage {
     let (columns, rows) = (taps(picture.width(), across, filter), taps(picture.height(), down, filter));
+    let columns: Vec<Tap> = columns.into_iter().map(for_each_lane).collect();
     let first_row = rows.iter().map(|tap| tap.first).min().unwrap_or(0);
     let last_row = rows.iter().map(|tap| tap.first + tap.weights.len()).max().unwrap_or(0);
     let stride = 3 * index(picture.width());
     let used = picture.as_raw().chunks_exact(stride.max(1)).skip(first_row).take(last_row - first_row);
-    let mut narrow = Vec::with_capacity(3 * columns.len() * used.len());
-    let mut wide = vec![[0; 4]; index(picture.width())];
-    for row in used {
-        widen(row, &mut wide);
-        narrow.extend(columns.iter().flat_map(|tap| mix_pixels(&wide, tap)));
+    let mut narrow = vec![0; 3 * columns.len() * used.len()];
+    // One pixel more, which has no weight, for an odd number of them.
+    let mut wide = vec![0; CHANNELS * (index(picture.width()) + 1)];
+    for (row, narrow) in used.zip(narrow.chunks_exact_mut((3 * columns.len()).max(1))) {
+        for (wide, pixel) in wide.as_chunks_mut::<CHANNELS>().0.iter_mut().zip(row.as_chunks().0) {
+            let [r, g, b] = pixel.map(i32::from);
+            *wide = [r, g, b, 0];
+        }
+        for (to, tap) in narrow.as_chunks_mut().0.iter_mut().zip(&columns) {
+            *to = mix_pixels(&wide, tap);
+        }
     }
 
     let stride = 3 * index(across.length);
-    let mut pixels = Vec::with_capacity(stride * index(down.length));
+    let mut pixels = vec![0; stride * index(down.length)];
     let mut sums = vec![0_i32; stride];
-    for Tap { first, weights } in &rows {
+    for (pixels, Tap { first, weights }) in pixels.chunks_exact_mut(stride.max(1)).zip(&rows) {
         sums.fill(1 << (PRECISION - 1));
         let used = narrow.chunks_exact(stride.max(1)).skip(first - first_row);
         for (row, weight) in used.zip(weights) {
@@ -69,31 +89,37 @@ pub(crate) fn resample(picture: &RgbImage, across: Side, down: Side, filter: Fil
                 *sum += i32::from(*level) * weight;
             }
         }
-        pixels.extend(sums.iter().map(|sum| level(*sum)));
+        for (pixel, sum) in pixels.iter_mut().zip(&sums) {
+            *pixel = level(*sum);
+        }
     }
     RgbImage::from_raw(across.length, down.length, pixels).unwrap_or_default()
 }
 
-/// A row with its pixels padded to four numbers each, which a vector register takes at once.
-fn widen(row: &[u8], wide: &mut [[i32; 4]]) {
-    for (wide, pixel) in wide.iter_mut().zip(row.as_chunks().0) {
-        let [r, g, b] = pixel.map(i32::from);
-        *wide = [r, g, b, 0];
-    }
+/// The same in numbers of a widened row: a weight for each of a pixel's channels, for an even number of pixels.
+fn for_each_lane(Tap { first, weights }: Tap) -> Tap {
+    let mut weights: Vec<i32> = weights.into_iter().flat_map(|weight| [weight; CHANNELS]).collect();
+    weights.resize(weights.len().next_multiple_of(LANES), 0);
+    Tap { first: CHANNELS * first, weights }
 }
 
 /// One output pixel of a row.
-fn mix_pixels(row: &[[i32; 4]], Tap { first, weights }: &Tap) -> [u8; 3] {
-    let mut sums = [1 << (PRECISION - 1); 4];
-    for (pixel, weight) in row.iter().skip(*first).zip(weights) {
-        for (sum, level) in sums.iter_mut().zip(pixel) {
+#[expect(clippy::inline_always, reason = "as above")]
+#[inline(always)]
+fn mix_pixels(row: &[i32], Tap { first, weights }: &Tap) -> [u8; 3] {
+    let levels = row.get(*first..).unwrap_or_default().as_chunks::<LANES>().0;
+    let mut sums = [0; LANES];
+    for (levels, weights) in levels.iter().zip(weights.as_chunks::<LANES>().0) {
+        for ((sum, level), weight) in sums.iter_mut().zip(levels).zip(weights) {
             *sum += level * weight;
         }
     }
-    let [r, g, b, _] = sums.map(level);
-    [r, g, b]
+    let [r, g, b, _, r_next, g_next, b_next, _] = sums;
+    [r + r_next, g + g_next, b + b_next].map(|sum| level(sum + (1 << (PRECISION - 1))))
 }
 
+#[expect(clippy::inline_always, reason = "as above")]
+#[inline(always)]
 fn level(sum: i32) -> u8 {
     u8::try_from((sum >> PRECISION).clamp(0, 255)).unwrap_or_default()
 }

@@ -14,7 +14,7 @@ use ort::{
 };
 use vitrine_core::embed::Embedding;
 
-use crate::{ModelError, Runtime, tokenize::Tokens};
+use crate::{Execution, ModelError, Runtime, tokenize::Tokens};
 
 /// The picture tower.
 #[derive(Debug)]
@@ -67,6 +67,22 @@ impl TextRole {
     }
 }
 
+/// What the texts of a model are like.
+#[derive(Debug)]
+pub struct TextsOf<'a> {
+    /// `model_type` of `config.json`.
+    pub model_type: &'a str,
+    /// Most tokens of one text.
+    pub length_max: usize,
+    /// The token that fills up short texts.
+    pub padding: u32,
+    /// A short text to try the tower on.
+    pub probe: Tokens,
+}
+
+/// Least cosine of two vectors that differ by rounding only; the 8-bit towers' rounding follows the inputs beside it.
+const SAME_COSINE_MIN: f32 = 0.999;
+
 /// What a tower's graph is like.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Facts {
@@ -95,10 +111,10 @@ impl VisionTower {
     pub fn load(
         runtime: &Runtime,
         path: &Path,
-        threads: usize,
+        execution: Execution,
         (height, width): (u32, u32),
     ) -> Result<Self, ModelError> {
-        let graph = Graph::load(runtime, path, threads, "image_embeds")?;
+        let graph = Graph::load(runtime, path, execution, "image_embeds")?;
         let unusable = |problem: &str| ModelError::unusable(path, problem);
         let [input] = graph.session.inputs() else {
             let names = names(graph.session.inputs());
@@ -139,6 +155,11 @@ impl VisionTower {
         self.graph.facts
     }
 
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.graph.path
+    }
+
     fn tensor_length(&self) -> usize {
         usize::try_from(3 * u64::from(self.height) * u64::from(self.width)).unwrap_or(usize::MAX)
     }
@@ -164,20 +185,15 @@ impl VisionTower {
 impl TextTower {
     /// Loads and checks the graph, and runs it once.
     ///
-    /// `model_type` is that of `config.json`: a tower without an attention mask is right only where the model was
-    /// trained on padding (`siglip`) or reads nothing behind a text's end (`clip`).
+    /// A tower without an attention mask is tried on a text of `texts`: one that reads nothing behind a text's end, as
+    /// CLIP's, answers the same however far it is padded, and is given no more padding than a batch needs. Another is
+    /// right only where its model was trained on padding.
     ///
     /// # Errors
     /// When it is not a text tower, or would take padding for words.
-    pub fn load(
-        runtime: &Runtime,
-        path: &Path,
-        threads: usize,
-        model_type: &str,
-        length_max: usize,
-        padding: u32,
-    ) -> Result<Self, ModelError> {
-        let graph = Graph::load(runtime, path, threads, "text_embeds")?;
+    pub fn load(runtime: &Runtime, path: &Path, execution: Execution, texts: &TextsOf<'_>) -> Result<Self, ModelError> {
+        let TextsOf { model_type, length_max, padding, .. } = *texts;
+        let graph = Graph::load(runtime, path, execution, "text_embeds")?;
         let unusable = |problem: &str| ModelError::unusable(path, problem);
         let mut inputs = Vec::new();
         for input in graph.session.inputs() {
@@ -204,26 +220,38 @@ impl TextTower {
             }
         };
         let sequence = shape.last().copied().unwrap_or(-1);
-        let length = match (usize::try_from(sequence), masked) {
-            (Ok(fixed), _) if fixed >= length_max => Some(fixed),
-            (Ok(fixed), _) => {
-                return Err(unusable(&format!("takes {fixed} tokens, but the tokenizer makes up to {length_max}")));
-            }
-            (Err(_), true) => None,
-            (Err(_), false) if model_type.starts_with("siglip") || model_type.starts_with("clip") => Some(length_max),
-            (Err(_), false) => {
+        let fixed = usize::try_from(sequence).ok();
+        if let Some(fixed) = fixed.filter(|fixed| *fixed < length_max) {
+            return Err(unusable(&format!("takes {fixed} tokens, but the tokenizer makes up to {length_max}")));
+        }
+        let batch_size_max = fixed_batch(&shape).map_err(|problem| unusable(&problem))?;
+        let mut tower = Self { graph, inputs, length: fixed, padding };
+        tower.graph.facts.batch_size_max = batch_size_max;
+        tower.graph.facts.dimensions = tower.run_raw(std::slice::from_ref(&texts.probe))?.1;
+        if fixed.is_none() && !masked && tower.reads_padding(texts)? {
+            if !model_type.starts_with("siglip") {
                 let problem = format!(
                     "has no `attention_mask` input, and a model of type `{model_type}` would take padding for words; \
                      export it with its attention mask"
                 );
-                return Err(unusable(&problem));
+                return Err(ModelError::unusable(path, problem));
             }
-        };
-        let batch_size_max = fixed_batch(&shape).map_err(|problem| unusable(&problem))?;
-        let mut tower = Self { graph, inputs, length, padding };
-        tower.graph.facts.batch_size_max = batch_size_max;
-        tower.graph.facts.dimensions = tower.run_raw(&[Tokens(vec![padding; 2])])?.1;
+            tower.length = Some(length_max);
+        }
         Ok(tower)
+    }
+
+    /// Whether padding behind a text changes its vector.
+    fn reads_padding(&mut self, texts: &TextsOf<'_>) -> Result<bool, ModelError> {
+        let mut padded = texts.probe.clone();
+        padded.0.resize(texts.length_max, self.padding);
+        let mut embed = |text: &Tokens| {
+            let vectors = self.run(std::slice::from_ref(text));
+            let vectors = vectors.map_err(|problem| ModelError::unusable(&self.graph.path, problem))?;
+            vectors.into_iter().next().ok_or_else(|| ModelError::unusable(&self.graph.path, "answered nothing"))
+        };
+        let (short, long) = (embed(&texts.probe)?, embed(&padded)?);
+        Ok(short.cosine(&long) < SAME_COSINE_MIN)
     }
 
     /// Embeds texts, padded to the longest of them where the graph allows it. Out: one vector for each, in order.
@@ -237,6 +265,11 @@ impl TextTower {
     /// What its graph is like.
     pub fn facts(&self) -> Facts {
         self.graph.facts
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.graph.path
     }
 
     /// The one length that texts are padded to, if there is one.
@@ -271,17 +304,16 @@ impl TextTower {
 }
 
 impl Graph {
-    fn load(runtime: &Runtime, path: &Path, threads: usize, output: &str) -> Result<Self, ModelError> {
+    fn load(runtime: &Runtime, path: &Path, execution: Execution, output: &str) -> Result<Self, ModelError> {
         let unusable = |error: &dyn std::fmt::Display| ModelError::unusable(path, error);
-        let session = Session::builder(runtime.environment())
+        let builder = Session::builder(runtime.environment())
             .map_err(|error| unusable(&error))?
-            .with_intra_threads(threads)
+            .with_intra_threads(execution.threads)
             .map_err(|error| unusable(&error))?
             // Threads that spin between batches take the cores from decoding and from the index.
             .with_intra_op_spinning(false)
-            .map_err(|error| unusable(&error))?
-            .commit_from_file(path)
             .map_err(|error| unusable(&error))?;
+        let session = execution.register(builder)?.commit_from_file(path).map_err(|error| unusable(&error))?;
         let outputs = session.outputs();
         let chosen = [output, "pooler_output"].into_iter().find_map(|name| outputs.iter().find(|o| o.name() == name));
         let chosen = chosen.ok_or_else(|| {

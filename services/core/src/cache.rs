@@ -1,16 +1,22 @@
 //! An embedder that remembers.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use blake3::Hasher;
-use moka::future::Cache;
+use moka::{Entry, future::Cache};
 
 use crate::{
     embed::{CallContext, EmbedError, Embedder, Embedding, Lane, ModelInfo},
+    meter,
     signal::{Photo, QueryText},
 };
 
 /// Bytes of an entry beside its vector: key, reference counts and the cache's own bookkeeping.
 const ENTRY_BYTES: usize = 256;
+
+/// Its name in metrics.
+const NAME: &str = "embedding";
 
 type Key = [u8; 32];
 
@@ -31,7 +37,13 @@ impl<E: Embedder> CachedEmbedder<E> {
         let weight = |_: &Key, embedding: &Embedding| {
             u32::try_from(size_of_val(embedding.values()) + ENTRY_BYTES).unwrap_or(u32::MAX)
         };
-        Self { inner, cache: Cache::builder().weigher(weight).max_capacity(bytes_max).build(), bulk: Cache::new(0) }
+        let cache = Cache::builder().weigher(weight).max_capacity(bytes_max);
+        let cache = cache.eviction_listener(|_: Arc<Key>, _: Embedding, cause| {
+            if cause.was_evicted() {
+                meter::cache_evicted(NAME);
+            }
+        });
+        Self { inner, cache: cache.build(), bulk: Cache::new(0) }
     }
 
     async fn get_or_embed<F>(&self, key: Key, call: CallContext, embed: impl Fn() -> F) -> Result<Embedding, EmbedError>
@@ -44,31 +56,36 @@ impl<E: Embedder> CachedEmbedder<E> {
         loop {
             let shared = async {
                 match call.lane {
-                    Lane::Interactive => self.cache.try_get_with(key, embed()).await,
-                    Lane::Bulk => self.bulk.try_get_with(key, self.get_or_insert(key, embed())).await,
+                    Lane::Interactive => self.cache.entry(key).or_try_insert_with(embed()).await.map(known),
+                    Lane::Bulk => {
+                        if let Some(embedding) = self.cache.get(&key).await {
+                            return Ok((true, embedding));
+                        }
+                        let computed = async {
+                            let embedding = embed().await?;
+                            self.cache.insert(key, embedding.clone()).await;
+                            Ok(embedding)
+                        };
+                        self.bulk.entry(key).or_try_insert_with(computed).await.map(known)
+                    }
                 }
             };
             match call.until_deadline(shared).await.ok_or(EmbedError::DeadlineExceeded)? {
-                Ok(embedding) => return Ok(embedding),
+                Ok((hit, embedding)) => {
+                    meter::cache_answered(NAME, hit, || self.cache.weighted_size());
+                    return Ok(embedding);
+                }
                 // The computation was another caller's, who had less time than this one.
                 Err(error) if *error == EmbedError::DeadlineExceeded && call.has_time() => {}
                 Err(error) => return Err(EmbedError::clone(&error)),
             }
         }
     }
+}
 
-    async fn get_or_insert(
-        &self,
-        key: Key,
-        embed: impl Future<Output = Result<Embedding, EmbedError>>,
-    ) -> Result<Embedding, EmbedError> {
-        if let Some(embedding) = self.cache.get(&key).await {
-            return Ok(embedding);
-        }
-        let embedding = embed.await?;
-        self.cache.insert(key, embedding.clone()).await;
-        Ok(embedding)
-    }
+/// Whether another call computed the vector, and the vector.
+fn known(entry: Entry<Key, Embedding>) -> (bool, Embedding) {
+    (!entry.is_fresh(), entry.into_value())
 }
 
 #[async_trait]

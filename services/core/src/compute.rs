@@ -3,14 +3,16 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
+    fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::embed::Lane;
+use crate::{embed::Lane, meter};
 
 /// Why work was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +44,10 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// The pool. Dropping it lets its threads finish what runs.
+/// The pool. Dropping it lets its threads finish what runs, and joins them.
+///
+/// Its threads sleep while there is nothing to do: a pool made for splitting work, such as rayon's, looks for more for a
+/// while after each piece, which costs as much as a short search.
 #[derive(Debug)]
 pub struct ComputePool {
     name: &'static str,
@@ -50,17 +55,21 @@ pub struct ComputePool {
     interactive: Arc<Semaphore>,
     bulk: Arc<Semaphore>,
     waiting: Arc<Waiting>,
-    threads: rayon::ThreadPool,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// What no thread has begun yet.
 #[derive(Default)]
-struct Waiting(Mutex<Lanes>);
+struct Waiting {
+    lanes: Mutex<Lanes>,
+    changed: Condvar,
+}
 
 #[derive(Default)]
 struct Lanes {
     interactive: VecDeque<Work>,
     bulk: VecDeque<Work>,
+    closed: bool,
 }
 
 impl fmt::Debug for Waiting {
@@ -76,16 +85,47 @@ impl Waiting {
             Lane::Interactive => lanes.interactive.push_back(work),
             Lane::Bulk => lanes.bulk.push_back(work),
         }
+        drop(lanes);
+        self.changed.notify_one();
     }
 
+    /// Blocks until there is work; `None` when the pool is closed.
     fn pop(&self) -> Option<Work> {
         let mut lanes = self.lanes();
-        lanes.interactive.pop_front().or_else(|| lanes.bulk.pop_front())
+        loop {
+            if lanes.closed {
+                return None;
+            }
+            if let Some(work) = lanes.interactive.pop_front().or_else(|| lanes.bulk.pop_front()) {
+                return Some(work);
+            }
+            lanes = self.changed.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         // No code that holds the lock leaves the lanes half-changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for ComputePool {
+    fn drop(&mut self) {
+        // Not under the lock: work may hold what comes back here when it is dropped.
+        let left = {
+            let mut lanes = self.waiting.lanes();
+            lanes.closed = true;
+            (std::mem::take(&mut lanes.interactive), std::mem::take(&mut lanes.bulk))
+        };
+        drop(left);
+        self.waiting.changed.notify_all();
+        // Work that holds the last use of the pool drops it on one of the pool's own threads.
+        let own = thread::current().id();
+        for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != own) {
+            if thread.join().is_err() {
+                tracing::error!(pool = self.name, "a thread of the pool had panicked");
+            }
+        }
     }
 }
 
@@ -94,13 +134,19 @@ impl ComputePool {
     ///
     /// # Errors
     /// When the system gives no threads.
-    pub fn new(name: &'static str, threads: usize, capacity: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
-        let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(move |number| format!("{name}-{number}"))
-            .build()?;
+    pub fn new(name: &'static str, threads: usize, capacity: usize) -> io::Result<Self> {
         let [interactive, bulk] = [(); 2].map(|()| Arc::new(Semaphore::new(capacity)));
-        Ok(Self { name, capacity, interactive, bulk, waiting: Arc::default(), threads })
+        let mut pool = Self { name, capacity, interactive, bulk, waiting: Arc::default(), threads: Vec::new() };
+        for number in 0..threads {
+            let waiting = Arc::clone(&pool.waiting);
+            let thread = thread::Builder::new().name(format!("{name}-{number}"));
+            pool.threads.push(thread.spawn(move || {
+                while let Some(work) = waiting.pop() {
+                    work();
+                }
+            })?);
+        }
+        Ok(pool)
     }
 
     /// Does the work on one of the threads. Work whose caller left before it began is not done.
@@ -113,18 +159,23 @@ impl ComputePool {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ComputeError> {
         let full = ComputeError::Full { queue: self.name, capacity: self.capacity };
-        let place = Arc::clone(self.places(lane)).try_acquire_owned().map_err(|_| full)?;
+        let place = Arc::clone(self.places(lane)).try_acquire_owned().map_err(|_| {
+            meter::queue_refused(self.name, lane.name());
+            full
+        })?;
         let (reply, result) = oneshot::channel();
+        let (pool, submitted) = (self.name, Instant::now());
         let work = move || {
             let _place = place;
-            if !reply.is_closed() {
-                drop(reply.send(catch_unwind(AssertUnwindSafe(work))));
+            if reply.is_closed() {
+                return meter::queue_dropped(pool, 1);
             }
+            let started = Instant::now();
+            let outcome = catch_unwind(AssertUnwindSafe(work));
+            meter::compute_done(pool, started - submitted, started.elapsed());
+            drop(reply.send(outcome));
         };
         self.waiting.push(lane, Box::new(work));
-        let waiting = Arc::clone(&self.waiting);
-        // One turn of a thread for each piece of work; which one it is, is decided when the thread is free.
-        self.threads.spawn(move || waiting.pop().into_iter().for_each(|work| work()));
         match result.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(_)) | Err(_) => Err(ComputeError::Panicked { queue: self.name }),

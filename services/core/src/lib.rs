@@ -5,7 +5,7 @@
 //! - [`product`], [`filter`], [`signal`]: the words of the domain, checked when they are made.
 //! - [`embed`], [`index`]: the two ports, [`Embedder`](embed::Embedder) and [`ProductIndex`](index::ProductIndex).
 //! - [`search`]: the main use case. [`gate`]: what a new generation must show before it serves.
-//! - [`batch`], [`compute`], [`cache`]: the bounded machinery between them.
+//! - [`batch`], [`compute`], [`cache`]: the bounded machinery between them. [`meter`]: what it says of itself.
 
 pub mod batch;
 pub mod cache;
@@ -19,6 +19,7 @@ pub mod gate;
 pub mod index;
 mod invalid;
 pub mod limits;
+pub mod meter;
 mod page_token;
 pub mod product;
 pub mod search;

@@ -16,10 +16,14 @@ use crate::{
     filter::{Filter, ResolvedFilter},
     index::{Generation, Hit, IndexError, IndexQuery, ProductIndex, QueryVector, Target},
     limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, RESULTS_MAX, SIGNALS_MAX},
+    meter,
     page_token::{self, QueryKey},
     product::{CatalogName, Product, ProductId},
     signal::{Signal, SignalSource},
 };
+
+/// Name of the cache of answers in metrics.
+const CACHE: &str = "response";
 
 /// A search, as far as it can be checked without knowing the catalogue.
 #[derive(Debug, Clone)]
@@ -170,6 +174,11 @@ impl Search {
             })
             .max_capacity(config.response_cache_bytes_max)
             .time_to_live(config.response_cache_ttl)
+            .eviction_listener(|_, _, cause| {
+                if cause.was_evicted() {
+                    meter::cache_evicted(CACHE);
+                }
+            })
             .build();
         Self { embedder, index, config, responses }
     }
@@ -201,6 +210,7 @@ impl Search {
             match entry.ok_or(SearchError::DeadlineExceeded)? {
                 Ok(entry) => {
                     let fresh = entry.is_fresh();
+                    meter::cache_answered(CACHE, !fresh, || self.responses.weighted_size());
                     let mut response = entry.into_value();
                     if !fresh {
                         response.timings = SearchTimings::default();
@@ -234,6 +244,8 @@ impl Search {
             score_min: request.score_min,
         };
         let (hits, index) = timed(generation.search(query)).await;
+        meter::searched("embedding", embedding);
+        meter::searched("index", index);
         let mut hits = hits?;
         let more = hits.len() > page.size;
         hits.truncate(page.size);

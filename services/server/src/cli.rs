@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use vitrine_clip::Precision;
+use vitrine_clip::{ExecutionProvider, Precision};
 
 use crate::settings::Flags;
 
@@ -76,9 +76,12 @@ pub struct SearchArguments {
 pub struct CheckArguments {
     /// The model's folder.
     pub folder: PathBuf,
-    /// Which weight files: auto, fp32, fp16 or int8.
+    /// Which weight files: auto, fp32, fp16, bf16 or int8.
     #[arg(long, default_value = "auto")]
     pub precision: Precision,
+    /// Who does the arithmetic: cpu, openvino, cuda, tensorrt or coreml.
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub execution_provider: ExecutionProvider,
     /// ONNX Runtime's shared library.
     #[arg(long, env = "ORT_DYLIB_PATH")]
     pub ort_dylib_path: Option<PathBuf>,

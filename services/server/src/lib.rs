@@ -4,6 +4,7 @@ pub mod cli;
 mod client;
 mod grpc;
 mod health;
+mod metrics;
 mod model;
 pub mod serve;
 pub mod settings;

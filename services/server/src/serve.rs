@@ -19,6 +19,7 @@ use vitrine_proto::{
 use crate::{
     grpc::{Admission, Service},
     health::{Ability, Health},
+    metrics,
     settings::Settings,
 };
 
@@ -95,6 +96,11 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let address = listener.local_addr().context("read the address")?;
     let mut stop = std::pin::pin!(stop);
+    // Before anything is counted.
+    let _metrics = match settings.metrics_listen() {
+        Some(address) => Some(metrics::serve(address, metrics::install()?).await?),
+        None => None,
+    };
     let index = Arc::new(EdgeIndex::new(EdgeOptions {
         root: settings.index_dir().to_owned(),
         threads: settings.index_threads(),

@@ -21,7 +21,7 @@ use figment::{
     value::{Dict, Map, Value},
 };
 use serde::Serialize;
-use vitrine_clip::{ClipOptions, Precision};
+use vitrine_clip::{ClipOptions, ExecutionProvider, Precision};
 use vitrine_core::search::SearchConfig;
 
 use crate::telemetry::{LogFilter, LogFormat};
@@ -44,6 +44,10 @@ pub struct Flags {
     #[arg(long, value_name = "ADDRESS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
+    /// Address to answer Prometheus on, over HTTP at /metrics; none if not set.
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_listen: Option<String>,
     /// Directory of the index. [default: data/index]
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,10 +64,16 @@ pub struct Flags {
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_dir: Option<String>,
-    /// Which weight files: auto, fp32, fp16 or int8. [default: auto]
+    /// Which weight files: auto, fp32, fp16, bf16 or int8. auto runs the 8-bit files where they are there and make the
+    /// same vectors, to a cosine of 0.999; bf16 is the 32-bit files in bf16 arithmetic, by openvino only.
+    /// [default: auto]
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<String>,
+    /// Who does the arithmetic of the model: cpu, openvino, cuda, tensorrt or coreml. [default: cpu]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_provider: Option<String>,
     /// ONNX Runtime's shared library. [env: ORT_DYLIB_PATH, too] [default: onnxruntime/ beside the program]
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,7 +90,7 @@ pub struct Flags {
     #[arg(long, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preprocess_threads: Option<String>,
-    /// Most inputs in one inference. [default: 16]
+    /// Most inputs in one inference. [default: 8]
     #[arg(long, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_size_max: Option<String>,
@@ -134,6 +144,7 @@ pub struct Flags {
 #[derive(Debug, Clone)]
 pub struct Settings {
     listen: SocketAddr,
+    metrics_listen: Option<SocketAddr>,
     index_dir: PathBuf,
     index_threads: usize,
     index_poll: Duration,
@@ -213,6 +224,11 @@ impl Settings {
     /// The address to listen on.
     pub fn listen(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// The address to answer Prometheus on.
+    pub fn metrics_listen(&self) -> Option<SocketAddr> {
+        self.metrics_listen
     }
 
     /// The directory of the index.
@@ -324,19 +340,20 @@ impl Reader {
         let settings = Settings {
             // Loopback: a service without authentication is not to be offered to a network by default.
             listen: self.parse("listen", "127.0.0.1:50051"),
+            metrics_listen: self.parse_if_written("metrics_listen"),
             index_dir: self.parse("index_dir", "data/index"),
             index_threads: all_cores(self.number("index_threads", 0, 0..=1024)),
             index_poll: self.millis("index_poll_ms", 1000, 10..=3_600_000),
             model_dir: self.parse("model_dir", "models/mini"),
-            ort_dylib_path: Some(self.parse("ort_dylib_path", ""))
-                .filter(|path: &PathBuf| !path.as_os_str().is_empty()),
+            ort_dylib_path: self.parse_if_written("ort_dylib_path"),
             clip: ClipOptions {
                 precision: self.parse::<Precision>("precision", "auto"),
+                execution_provider: self.parse::<ExecutionProvider>("execution_provider", "cpu"),
                 inference_sessions: all_cores(self.number("inference_sessions", 0, 0..=64)),
                 inference_threads: all_cores(self.number("inference_threads", 1, 0..=1024)),
                 preprocess_threads: all_cores(self.number("preprocess_threads", 0, 0..=1024)),
-                // 16: on a CPU larger batches gain nothing and keep the next caller waiting longer.
-                batch_size_max: self.number("batch_size_max", 16, 1..=1024),
+                // 8: on a CPU larger batches gain nothing (`benches/README.md`) and keep the next caller waiting longer.
+                batch_size_max: self.number("batch_size_max", 8, 1..=1024),
                 // 0: on a CPU n inputs take n times as long as one, so waiting for company saves nothing; batches
                 // form by themselves while the session is busy.
                 batch_wait_max: self.millis("batch_wait_ms_max", 0, 0..=1000),
@@ -394,6 +411,14 @@ impl Reader {
             self.wrong(name, &written, problem);
             default
         })
+    }
+
+    fn parse_if_written<T>(&mut self, name: &'static str) -> Option<T>
+    where
+        T: FromStr<Err: fmt::Display>,
+    {
+        let written = self.written(name)?;
+        written.parse().map_err(|problem| self.wrong(name, &written, problem)).ok()
     }
 
     /// `default` is written as a person would, and is of the right kind.
@@ -489,7 +514,7 @@ mod tests {
         5 things are wrong in the settings:
           `queue_size_max` is `0` in the environment: not a number from 1 to 65536
           `listen` is `5` in the file: invalid socket address syntax
-          `precision` is `fp8` in the environment: is `fp8`, not auto, fp32, fp16 or int8
+          `precision` is `fp8` in the environment: is `fp8`, not auto, fp32, fp16, bf16 or int8
           `text_share` is `NaN` in the command line: not a number from 0 to 1
           `batch_sise_max` is not a setting; see `vitrine serve --help`
         ");

@@ -4,6 +4,7 @@
 use std::{
     convert::Infallible,
     future::ready,
+    mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,10 +15,11 @@ use std::{
 
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
+use metrics::{counter, gauge, histogram};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::{Status, body::Body, server::NamedService};
+use tonic::{Code, Status, body::Body, server::NamedService};
 use tower_service::Service;
-use vitrine_core::{embed::CallContext, search::SearchError};
+use vitrine_core::{embed::CallContext, meter, search::SearchError};
 
 use super::{deadline::Deadline, status};
 
@@ -77,7 +79,7 @@ impl<S: NamedService> NamedService for Admitted<S> {
 
 impl<S> Service<Request<Body>> for Admitted<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static> + NamedService,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -88,26 +90,60 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let metered = Metered::new::<S>(request.uri().path());
         let (place, deadline) = match self.admission.admit(request.headers()) {
             Ok(admitted) => admitted,
-            Err(refusal) => return Box::pin(ready(Ok(refusal.into_http()))),
+            Err(refusal) => {
+                metered.answered(refusal.code());
+                return Box::pin(ready(Ok(refusal.into_http())));
+            }
         };
         request.extensions_mut().insert(CallContext::interactive(deadline.work));
         let answer = self.inner.call(request);
         Box::pin(async move {
             let _place = place;
             let answer = tokio::time::timeout_at(deadline.answer.into(), answer).await;
-            answer.unwrap_or_else(|_| Ok(status::from_search(SearchError::DeadlineExceeded).into_http()))
+            let answer =
+                answer.unwrap_or_else(|_| Ok(status::from_search(SearchError::DeadlineExceeded).into_http()))?;
+            // The status of a success comes in trailers, behind its message.
+            metered.answered(Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code()));
+            Ok(answer)
         })
+    }
+}
+
+/// Counts and times one request. Dropping it is the end of the request, answered or not.
+struct Metered {
+    service: &'static str,
+    method: String,
+    came: Instant,
+}
+
+impl Metered {
+    fn new<S: NamedService>(path: &str) -> Self {
+        gauge!(meter::REQUESTS_IN_FLIGHT).increment(1);
+        let method = path.trim_start_matches('/').to_owned();
+        Self { service: S::NAME, method, came: Instant::now() }
+    }
+
+    fn answered(mut self, code: Code) {
+        // Methods that do not exist share a name: clients can make up any number of them.
+        let method = if code == Code::Unimplemented { self.service.to_owned() } else { mem::take(&mut self.method) };
+        histogram!(meter::REQUEST_SECONDS, "method" => method.clone()).record(self.came.elapsed());
+        counter!(meter::REQUESTS, "method" => method, "code" => format!("{code:?}")).increment(1);
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        gauge!(meter::REQUESTS_IN_FLIGHT).decrement(1);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-    use tonic::Code;
-
     use super::*;
+    use http::HeaderValue;
 
     #[tokio::test]
     async fn a_full_service_refuses_and_a_stopping_one_is_unavailable_and_waits() {
