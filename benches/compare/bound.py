@@ -24,7 +24,7 @@ class Bound:
         self.tensors = [self.preprocess(photo) for photos in self.photos.values() for photo in photos]
         # By length, so that a batch holds texts of like length and little padding.
         self.texts = sorted((self.tokenize(item["text"]) for item in workloads["text"]), key=len)
-        self.settings, self.tried = {}, {}
+        self.settings, self.tried, self.batch_sizes_max = {}, {}, {}
 
     def choose(self, seconds):
         """Takes for each tower the batch and the number of threads with the fewest CPU-seconds."""
@@ -33,17 +33,13 @@ class Bound:
             towers = {threads: make(threads) for threads in THREADS}
             largest = reference.batch_size_max(towers[THREADS[0]][0]) or max(BATCHES)
             tries = [(batch, threads) for batch in BATCHES for threads in THREADS if batch <= largest]
-            costs = {each: [] for each in tries}
-            # Twice, one after the other, so that a disturbance does not decide.
-            for _ in range(2):
-                for batch, threads in tries:
-                    costs[batch, threads].append(measure(towers[threads][1], batch, seconds))
-            best = min(tries, key=lambda each: min(costs[each]))
-            self.settings[part] = best, towers[best[1]][1]
+            runs = {threads: run for threads, (_, run) in towers.items()}
+            best, costs = cheapest(tries, lambda each, runs=runs: measure(runs[each[1]], each[0], seconds))
+            self.settings[part] = best, runs[best[1]]
+            self.batch_sizes_max[part] = largest
             self.tried[part] = [
-                {"batch": batch, "threads": threads, "cpu_seconds": min(costs[batch, threads]), "chosen": each == best}
-                for each in tries
-                for batch, threads in [each]
+                {"batch": batch, "threads": threads, "cpu_seconds": cost, "chosen": (batch, threads) == best}
+                for (batch, threads), cost in costs.items()
             ]
 
     def vision(self, threads):
@@ -89,6 +85,17 @@ class Bound:
             name: [vision([self.preprocess(photo)])[0] for photo in photos] for name, photos in self.photos.items()
         }
         return {**photos, "text": [text([self.tokenize(item["text"])])[0] for item in workloads["text"]]}
+
+
+def cheapest(tries, cost):
+    """The try that costs least, and what each costs."""
+    costs = {each: [] for each in tries}
+    # Twice, one after the other, so that a disturbance does not decide.
+    for _ in range(2):
+        for each in tries:
+            costs[each].append(cost(each))
+    least = {each: min(values) for each, values in costs.items()}
+    return min(least, key=least.get), least
 
 
 def cut(inputs, start, count):

@@ -3,14 +3,16 @@
 import statistics
 from html import escape
 
-BOUND, BOUND_PADDED = "bound", "bound, padded"
+BOUND, BOUND_PADDED, FASTEMBED = "bound", "bound, padded", "fastembed"
+# Who answers the same query again and again.
+VITRINE, ECHO = "vitrine", "bare echo"
 # The order of the rows. One that was not measured keeps its place.
 ROWS = [
     BOUND,
     BOUND_PADDED,
     "python, no batching",
     "python, batching queue",
-    "fastembed",
+    FASTEMBED,
     "vitrine, Embed",
     "vitrine, Search",
 ]
@@ -73,13 +75,25 @@ def remarks(model):
             costs = [statistics.median(each["parts"][part] for each in measured[BOUND]) * 1000 for part in parts]
             shown = ", ".join(f"{part} {cost:.2f}" for part, cost in zip(parts, costs, strict=True))
             yield f"Bound of {workload}, CPU ms: {shown}."
-    settings = "; ".join(f"{part}: {setting}" for part, setting in model["bound"]["settings"].items())
-    yield f"Settings of the bound: {settings}. Padded texts have {model['bound']['padded_tokens']} tokens."
+    yield f"Settings of the bound: {settings(model['bound'])}."
+    yield f"Padded texts have {model['bound']['padded_tokens']} tokens."
+    if model["fastembed"]:
+        yield f"Settings of fastembed: {settings(model['fastembed'])}."
+    for name, reason in model["not_measured"].items():
+        yield f"Not measured: {name}: {reason}."
     for what, measured in model["cached"].items():
-        cpu, p50 = median(measured, "cpu_seconds") * 1000, median(measured, "p50_ms")
-        yield f"Vitrine, the same {what} query again: p50 {p50:.2f} ms, CPU {cpu:.2f} ms."
+        told = []
+        for name in (VITRINE, ECHO):
+            cpu, p50 = median(measured[name], "cpu_seconds") * 1000, median(measured[name], "p50_ms")
+            told.append(f"{name} p50 {p50:.2f} ms, CPU {cpu:.3f} ms")
+        times = ratio(measured[VITRINE], measured[ECHO])
+        yield f"The same {what} query again: {'; '.join(told)}. Vitrine's CPU is {times:.2f} times that of the echo."
     ready = ", ".join(f"{name} {statistics.median(times):.2f} s" for name, times in model["ready_seconds"].items())
     yield f"From the start to the first answer: {ready}."
+
+
+def settings(candidate):
+    return "; ".join(f"{part}: {setting}" for part, setting in candidate["settings"].items())
 
 
 def origin(machine):
