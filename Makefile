@@ -7,7 +7,8 @@ PIP_INSTALL := $(PYTHON) -m pip --disable-pip-version-check install --quiet --ta
 # nextest where it is installed; plain `cargo test` does the same, one test binary after the other.
 TEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: help build demo test test-rust test-python lint bench bench-compare loadtest quantise onnxruntime onnxruntime-openvino random-clip train-mini clean-demo
+.PHONY: help build demo test test-rust test-python lint bench bench-compare bench-bars loadtest quantise onnxruntime \
+	onnxruntime-openvino random-clip train-mini clean-demo
 
 help: ## Says what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,8 +19,9 @@ build: onnxruntime ## Builds the programs: target/release/vitrine and target/rel
 loadtest: ## Builds the load generator, target/release/loadtest; see benches/README.md
 	$(CARGO) build --release --workspace --bin loadtest
 
-bench: onnxruntime ## Measures each stage of a query by itself
-	$(CARGO) bench --workspace --bench stages
+# BENCH names some of the stages, such as BENCH=decode.
+bench: onnxruntime ## Measures each stage of a query by itself; VITRINE_BENCH_MODEL names another model's folder
+	$(CARGO) bench --workspace --bench stages -- $(BENCH)
 
 demo: build ## Loads the demo catalogue, serves it, asks it; DEMO_EXIT=1 stops after the answers
 	bash demo/run.sh $(TARGET)/release
@@ -36,15 +38,23 @@ test-python: test-rust $(TARGET)/python/.installed
 
 lint: ## Checks formatting, lints, documentation and, where cargo-deny is installed, dependencies
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path benches/compare/fastembed/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
 	else echo "skipped: cargo-deny is not installed (cargo install cargo-deny)"; fi
 
-# MODELS names folders of models, COMPARE further options of compare.py.
-bench-compare: build $(TARGET)/python-compare/.installed ## Compares Vitrine with servers in Python and with the bound
+# MODELS names folders of models, COMPARE further options of compare.py. Without fastembed, its place stays empty.
+bench-compare: build $(TARGET)/python-compare/.installed ## Compares Vitrine with others and with the bound
+	$(CARGO) build --release --workspace --bin grpc-echo
+	-$(CARGO) build --release --locked --manifest-path benches/compare/fastembed/Cargo.toml --target-dir $(TARGET)
 	PYTHONPATH=$(abspath $(TARGET))/python-compare $(PYTHON) benches/compare/compare.py --out $(TARGET)/compare \
 		--vitrine $(TARGET)/release/vitrine $(addprefix --model ,$(or $(MODELS),models/mini)) $(COMPARE)
+
+# MODELS names folders of models, BARS further options of bars.py.
+bench-bars: build loadtest $(TARGET)/python-compare/.installed ## Measures overload, a job beside people, memory, starts
+	PYTHONPATH=$(abspath $(TARGET))/python-compare $(PYTHON) benches/bars.py --out $(TARGET)/bars \
+		--programs $(TARGET)/release $(addprefix --model ,$(or $(MODELS),models/mini)) $(BARS)
 
 $(TARGET)/python-compare/.installed: benches/compare/requirements.txt
 	$(PIP_INSTALL) $(TARGET)/python-compare --upgrade --requirement $<

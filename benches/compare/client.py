@@ -4,37 +4,25 @@
 """
 
 import json
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+from orders import Worker
+
 RPC_SECONDS_MAX = 60
 
 
-class Client:
+class Client(Worker):
     """The process, as the one who orders sees it."""
 
     def __init__(self, environment):
-        command = [sys.executable, __file__]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+        super().__init__([sys.executable, __file__], environment)
 
-    def order(self, what, **details):
-        """What became of the order. Raises RuntimeError with the reason if it failed."""
-        print(json.dumps({"order": what, **details}), file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the client exited with {self.process.wait()}")
-        answer = json.loads(line)
-        if "failed" in answer:
-            raise RuntimeError(f"{what}: {answer['failed']}")
-        return answer["done"]
-
-    def stop(self):
-        self.process.stdin.close()
-        self.process.wait()
+    def answers(self, address):
+        """Whether the server there embeds a text."""
+        return self.order("answers", address=address)
 
 
 def serve():
@@ -92,6 +80,12 @@ def serve():
         call = rpc(address, method)
         return [check(method, call(request(method, item, True))) for item in items]
 
+    def capture(address, method, item, bypass, path):
+        """Writes what is answered to an input into a file, as it came."""
+        answer = rpc(address, method)(request(method, item, bypass))
+        check(method, answer)
+        Path(path).write_bytes(answer)
+
     def load(address, method, items, seconds, in_flight, bypass=True):
         """A closed loop with `in_flight` requests; at least one for each of them, however short `seconds` is."""
         call = rpc(address, method)
@@ -125,7 +119,7 @@ def serve():
             check(method, answer)
         return {"seconds": taken, "latencies_ms": [latency * 1000 for latency in latencies]}
 
-    orders = {"answers": answers, "ask": ask, "load": load}
+    orders = {"answers": answers, "ask": ask, "capture": capture, "load": load}
     for line in sys.stdin:
         details = json.loads(line)
         try:

@@ -42,6 +42,15 @@ class Folder:
             raise WrongModel(f"there is no {self.tokenizer}")
         self.vision = self.tower("vision_model")
         self.text = self.tower("text_model")
+        # What `vitrine serve` is to be told: its `auto` tries small files, too.
+        self.ran = next(name for name, suffixes in SUFFIXES.items() if name != "auto" and self.vision.stem in
+                        [f"vision_model{suffix}" for suffix in suffixes])
+
+    def has_small(self):
+        """Whether there are 8-bit files beside exact ones, which this runs."""
+        files = [[self.path / "onnx" / f"{name}{suffix}.onnx" for suffix in SUFFIXES["int8"]]
+                 for name in ("vision_model", "text_model")]
+        return self.ran != "int8" and all(any(file.is_file() for file in one) for one in files)
 
     def read(self, name):
         try:

@@ -3,23 +3,34 @@
 import statistics
 from html import escape
 
-BOUND, BOUND_PADDED = "bound", "bound, padded"
+from workloads import TEXT_WORDS
+
+BOUND, BOUND_ALONE, BOUND_PADDED, FASTEMBED = "bound", "bound, one by one", "bound, padded", "fastembed"
+# With the 8-bit files of a folder that has exact ones, too, which all the other rows run.
+PYTHON_SMALL, VITRINE_SMALL = "python, queue, int8", "vitrine, Embed, int8"
+# Who answers the same query again and again.
+VITRINE, ECHO = "vitrine", "bare echo"
 # The order of the rows. One that was not measured keeps its place.
 ROWS = [
     BOUND,
+    BOUND_ALONE,
     BOUND_PADDED,
     "python, no batching",
     "python, batching queue",
-    "fastembed",
+    FASTEMBED,
     "vitrine, Embed",
     "vitrine, Search",
+    PYTHON_SMALL,
+    VITRINE_SMALL,
 ]
-OF_TEXTS_ONLY = [BOUND_PADDED]
+OF_TEXTS_ONLY = [BOUND_ALONE, BOUND_PADDED]
 COLUMNS = ["", "CPU ms", "of the bound", "a second", "p50 ms, 8 at once", "p50 ms, alone", "worst cosine"]
 
 
-def rows(workload):
-    return [row for row in ROWS if workload == "text" or row not in OF_TEXTS_ONLY]
+def rows(workload, measured):
+    """The rows of a table or panel; those of small files only where there are some."""
+    kind = [row for row in ROWS if workload in TEXT_WORDS or row not in OF_TEXTS_ONLY]
+    return [row for row in kind if row in measured or row not in (PYTHON_SMALL, VITRINE_SMALL)]
 
 
 def median(measured, what):
@@ -42,7 +53,7 @@ def tables(result):
         lines += [f"## {model['name']}", ""]
         for workload, measured in model["rounds"].items():
             lines += [heading(workload, result["workloads"][workload]), "", row(COLUMNS), row(["---"] * len(COLUMNS))]
-            for name in rows(workload):
+            for name in rows(workload, measured):
                 rounds = measured.get(name, [])
                 cpu_seconds = median(rounds, "cpu_seconds")
                 cells = [
@@ -73,13 +84,25 @@ def remarks(model):
             costs = [statistics.median(each["parts"][part] for each in measured[BOUND]) * 1000 for part in parts]
             shown = ", ".join(f"{part} {cost:.2f}" for part, cost in zip(parts, costs, strict=True))
             yield f"Bound of {workload}, CPU ms: {shown}."
-    settings = "; ".join(f"{part}: {setting}" for part, setting in model["bound"]["settings"].items())
-    yield f"Settings of the bound: {settings}. Padded texts have {model['bound']['padded_tokens']} tokens."
+    yield f"Settings of the bound: {settings(model['bound'])}."
+    yield f"Padded texts have {model['bound']['padded_tokens']} tokens."
+    if model["fastembed"]:
+        yield f"Settings of fastembed: {settings(model['fastembed'])}."
+    for name, reason in model["not_measured"].items():
+        yield f"Not measured: {name}: {reason}."
     for what, measured in model["cached"].items():
-        cpu, p50 = median(measured, "cpu_seconds") * 1000, median(measured, "p50_ms")
-        yield f"Vitrine, the same {what} query again: p50 {p50:.2f} ms, CPU {cpu:.2f} ms."
+        told = []
+        for name in (VITRINE, ECHO):
+            cpu, p50 = median(measured[name], "cpu_seconds") * 1000, median(measured[name], "p50_ms")
+            told.append(f"{name} p50 {p50:.2f} ms, CPU {cpu:.3f} ms")
+        times = ratio(measured[VITRINE], measured[ECHO])
+        yield f"The same {what} query again: {'; '.join(told)}. Vitrine's CPU is {times:.2f} times that of the echo."
     ready = ", ".join(f"{name} {statistics.median(times):.2f} s" for name, times in model["ready_seconds"].items())
     yield f"From the start to the first answer: {ready}."
+
+
+def settings(candidate):
+    return "; ".join(f"{part}: {setting}" for part, setting in candidate["settings"].items())
 
 
 def origin(machine):
@@ -112,7 +135,8 @@ def plot(result):
     body, y = [legend(MARGIN)], MARGIN + 30
     for model in result["models"]:
         for workload, measured in model["rounds"].items():
-            drawn, y = panel(f"{model['name']}, {workload}: CPU ms per item", rows(workload), measured, y)
+            names = rows(workload, measured)
+            drawn, y = panel(f"{model['name']}, {workload}: CPU ms per item", names, measured, y)
             body += drawn
     if result["machine"]["busy"]:
         body.append(text(LABEL, y + 14, "Measured on a busy machine."))
@@ -152,7 +176,7 @@ def panel(title, names, measured, y):
 
 def bars(name, rounds, length, y):
     """One bar; that of the bound in its parts, by their share."""
-    if name == BOUND_PADDED:
+    if name in (BOUND_ALONE, BOUND_PADDED):
         return [bar(LABEL, y, length, BAR, PADDED_COLOUR)]
     if name != BOUND:
         return [bar(LABEL, y, length, BAR, COLOURS[name.partition(",")[0]])]

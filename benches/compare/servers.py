@@ -1,6 +1,7 @@
 """Starts a server, waits until it answers, reads its CPU time, and ends it."""
 
 import os
+import resource
 import socket
 import subprocess
 import time
@@ -33,9 +34,9 @@ class Server:
             self.process.kill()
             self.process.wait()
 
-    def ready(self, client):
-        """Seconds from the start to the first answer."""
-        while not (self.listens() and client.order("answers", address=self.address)):
+    def ready(self, answers=lambda address: True):
+        """Seconds from the start until it listens and `answers` says yes of its address."""
+        while not (self.listens() and answers(self.address)):
             if self.process.poll() is not None:
                 raise RuntimeError(f"{self.what()} exited with {self.process.returncode}:\n{self.log.read_text()}")
             if time.monotonic() - self.began > READY_SECONDS_MAX:
@@ -62,6 +63,12 @@ class Server:
         return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
 
 
+    def resident_bytes(self):
+        """Memory of the process that is not swapped out."""
+        with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def free_port():
     """A port that nobody listens on."""
     with socket.socket() as listener:
@@ -74,3 +81,9 @@ def busy_seconds():
     with open("/proc/stat", encoding="ascii") as file:
         user, nice, system, _, _, interrupts, soft_interrupts, stolen, *_ = map(int, file.readline().split()[1:])
     return (user + nice + system + interrupts + soft_interrupts + stolen) / TICKS_A_SECOND
+
+
+def own_seconds():
+    """CPU time of this process and of those that it started and that have ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)

@@ -18,7 +18,8 @@ NOISE = 5.0
 NOISE_SEED = 20
 
 TEXTS = 40
-TEXT_WORDS_MIN, TEXT_WORDS_MAX = 3, 12
+# Fewest and most words of a workload's texts.
+TEXT_WORDS = {"text": (3, 12), "text, 5 words": (5, 5)}
 
 
 def make(folder):
@@ -31,7 +32,8 @@ def make(folder):
         for seed, (source, target) in enumerate(zip(sources, targets, strict=True), NOISE_SEED):
             photograph(source, width, height, seed).save(target, "JPEG", quality=JPEG_QUALITY)
         workloads[name] = [{"photo": str(target)} for target in targets]
-    workloads["text"] = [{"text": text} for text in texts()]
+    for name, (words_min, words_max) in TEXT_WORDS.items():
+        workloads[name] = [{"text": text} for text in texts(words_min, words_max)]
     return workloads
 
 
@@ -45,13 +47,13 @@ def photograph(source, width, height, seed):
     return Image.fromarray(levels.clip(0, 255).round().astype(numpy.uint8))
 
 
-def texts():
-    """Texts of 3 to 12 words, all lengths equally often, from the demo's titles."""
+def texts(words_min, words_max):
+    """Texts of so many words, all lengths equally often, from the demo's titles."""
     products = (DEMO / "products.jsonl").read_text(encoding="utf-8").splitlines()
     words = " ".join(json.loads(line)["title"].replace(",", "") for line in products).split()
     made = []
     for number in range(TEXTS):
-        length = TEXT_WORDS_MIN + number % (TEXT_WORDS_MAX - TEXT_WORDS_MIN + 1)
+        length = words_min + number % (words_max - words_min + 1)
         made.append(" ".join(words[:length]))
         words = words[length:]
     return made

@@ -7,25 +7,26 @@ use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full};
+use prost::Message as _;
 use tonic::Code;
 use tonic_types::StatusExt as _;
+use vitrine_proto::v1::{EmbedResponse, embed_result::Outcome as Embedded};
 
-use crate::{connection::Connections, status::Status, target::Target};
+use crate::{connection::Connections, mix::Method, status::Status, target::Target};
 
 /// How much longer than its deadline an answer is waited for: long enough to see a server that answers too late, and
 /// short enough to bound the end of a run.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
-const PATH: &str = "/vitrine.v1.RecommendationService/Search";
-
-/// Sends framed searches.
+/// Sends framed requests.
 ///
-/// Answers are not decoded: that would cost the machine, which the server often shares, as much as the server's work on
-/// a remembered answer.
+/// Answers to searches are not decoded: that would cost the machine, which the server often shares, as much as the
+/// server's work on a remembered answer.
 #[derive(Debug)]
 pub(crate) struct Asker {
     connections: Connections,
-    uri: Uri,
+    search: Uri,
+    embed: Uri,
     timeout: HeaderValue,
     wait_max: Duration,
 }
@@ -38,41 +39,48 @@ pub(crate) struct Outcome {
     pub(crate) message: Option<String>,
     /// Whether the refusal said when to try again: `google.rpc.RetryInfo`.
     pub(crate) retry_info: bool,
-    /// Whether it is a success without a product.
+    /// Whether it is a success without a product, or without a vector.
     pub(crate) empty: bool,
 }
 
 impl Asker {
     /// Asks over these connections, with this deadline.
     pub(crate) fn new(connections: Connections, target: &Target, deadline_ms: u32) -> anyhow::Result<Self> {
-        let uri = Uri::builder().scheme("http").authority(target.authority.clone()).path_and_query(PATH);
+        let uri = |method: &str| {
+            let uri = Uri::builder().scheme("http").authority(target.authority.clone());
+            uri.path_and_query(format!("/vitrine.v1.{method}")).build().context("name the method")
+        };
         Ok(Self {
             connections,
-            uri: uri.build().context("name the method")?,
+            search: uri("RecommendationService/Search")?,
+            embed: uri("EmbeddingService/Embed")?,
             timeout: HeaderValue::try_from(format!("{deadline_ms}m")).context("write the deadline")?,
             wait_max: Duration::from_millis(deadline_ms.into()) + GRACE,
         })
     }
 
     /// Sends a request and waits for the whole answer.
-    pub(crate) async fn ask(&self, frame: Bytes) -> Outcome {
+    pub(crate) async fn ask(&self, method: Method, frame: Bytes) -> Outcome {
         let failed = |status, message| Outcome { status, message: Some(message), retry_info: false, empty: false };
-        match tokio::time::timeout(self.wait_max, self.exchange(frame)).await {
+        match tokio::time::timeout(self.wait_max, self.exchange(method, frame)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => failed(Status::ConnectionLost, format!("{error:#}")),
             Err(_) => failed(Status::NoAnswer, format!("given up after {:?}", self.wait_max)),
         }
     }
 
-    async fn exchange(&self, frame: Bytes) -> anyhow::Result<Outcome> {
+    async fn exchange(&self, method: Method, frame: Bytes) -> anyhow::Result<Outcome> {
         let mut sender = self.connections.next().await?;
-        let request = Request::post(self.uri.clone())
+        let (uri, mut answer) = match method {
+            Method::Search => (&self.search, Answer::default()),
+            Method::Embed => (&self.embed, Answer { kept: Some(Vec::new()), ..Answer::default() }),
+        };
+        let request = Request::post(uri.clone())
             .header(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"))
             .header(header::TE, HeaderValue::from_static("trailers"))
             .header("grpc-timeout", self.timeout.clone())
             .body(Full::new(frame))?;
         let (head, mut body) = sender.send_request(request).await?.into_parts();
-        let mut answer = Answer::default();
         let mut trailers = None;
         while let Some(part) = body.frame().await {
             match part?.into_data() {
@@ -94,6 +102,8 @@ struct Answer {
     length: usize,
     /// First byte of the message, behind the five of the frame's head.
     first: Option<u8>,
+    /// All of it, where it is to be decoded.
+    kept: Option<Vec<u8>>,
 }
 
 impl Answer {
@@ -101,10 +111,28 @@ impl Answer {
         let place = 5_usize.checked_sub(self.length);
         self.first = self.first.or_else(|| data.get(place?).copied());
         self.length += data.len();
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(data);
+        }
+    }
+
+    /// What became of the first input without a vector, where vectors were asked for: an answer that succeeds says of
+    /// each input what became of it.
+    fn failed_input(&self) -> Option<(Code, String)> {
+        let message = self.kept.as_deref()?.get(5..)?;
+        let Ok(response) = EmbedResponse::decode(message) else {
+            return Some((Code::Internal, "the answer cannot be read".to_owned()));
+        };
+        response.results.into_iter().find_map(|result| match result.outcome {
+            Some(Embedded::Embedding(_)) => None,
+            Some(Embedded::Error(error)) => Some((Code::from_i32(error.code), error.message)),
+            None => Some((Code::Internal, "an input has neither a vector nor an error".to_owned())),
+        })
     }
 }
 
-/// Key of `SearchResponse.results`. Fields are written in the order of their numbers, and this is the first.
+/// Key of `SearchResponse.results` and of `EmbedResponse.results`. Fields are written in the order of their numbers; it
+/// is the first of both.
 const RESULTS_KEY: u8 = 1 << 3 | 2;
 
 fn outcome(http_status: StatusCode, mut headers: HeaderMap, answer: &Answer) -> Outcome {
@@ -117,6 +145,9 @@ fn outcome(http_status: StatusCode, mut headers: HeaderMap, answer: &Answer) -> 
         return of(Code::Internal, Some("no message came".to_owned()));
     }
     if code == Code::Ok {
+        if let Some((code, message)) = answer.failed_input() {
+            return of(code, Some(message));
+        }
         return Outcome { empty: answer.first != Some(RESULTS_KEY), ..of(Code::Ok, None) };
     }
     // Taken out: tonic reads details without forgiveness.
@@ -142,14 +173,13 @@ mod tests {
 
     use hyper::{body::Incoming, server::conn::http2::Builder, service::service_fn};
     use hyper_util::rt::{TokioExecutor, TokioIo};
-    use prost::Message as _;
     use tokio::{
         net::TcpListener,
         sync::mpsc::{UnboundedSender, unbounded_channel},
         task::AbortHandle,
     };
     use tonic_types::{ErrorDetails, StatusExt as _};
-    use vitrine_proto::v1::{SearchResponse, SearchResult};
+    use vitrine_proto::v1::{EmbedError, EmbedResult, Embedding, SearchResponse, SearchResult};
 
     use super::*;
 
@@ -179,6 +209,26 @@ mod tests {
                 assert_eq!((outcome.status, outcome.empty), (Status::OK, empty), "cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn a_batch_succeeds_only_if_each_of_its_inputs_does() {
+        let vector = || EmbedResult { outcome: Some(Embedded::Embedding(Embedding { values: vec![1.0] })) };
+        let refused = |message: &str| EmbedResult {
+            outcome: Some(Embedded::Error(EmbedError { code: 8, message: message.to_owned() })),
+        };
+        let of = |results| {
+            let message = EmbedResponse { results, ..EmbedResponse::default() }.encode_to_vec();
+            let mut answer = Answer { kept: Some(Vec::new()), ..Answer::default() };
+            answer.read(&[&[0, 0, 0, 0, 9], message.as_slice()].concat());
+            outcome(StatusCode::OK, headers("0"), &answer)
+        };
+        let all = of(vec![vector(), vector()]);
+        assert_eq!((all.status, all.empty), (Status::OK, false));
+        let part = of(vec![vector(), refused("the vision queue is full"), refused("too")]);
+        assert_eq!((part.status, part.message.as_deref()), (Status::REFUSED, Some("the vision queue is full")));
+        assert_eq!(of(vec![EmbedResult::default()]).status, Code::Internal.into());
+        assert!(of(vec![]).empty);
     }
 
     #[test]
@@ -219,14 +269,14 @@ mod tests {
         let target = Target::find(&format!("http://{}", serve(made).await), false).unwrap();
         let asker = Asker::new(Connections::open(&target, 1).await.unwrap(), &target, 60_000).unwrap();
         for (frame, empty) in [("found", false), ("nothing", true)] {
-            let outcome = asker.ask(frame.into()).await;
+            let outcome = asker.ask(Method::Search, frame.into()).await;
             assert_eq!((outcome.status, outcome.empty), (Status::OK, empty), "{outcome:?}");
         }
         connections.recv().await.unwrap().abort();
         let again = connections.recv();
         let asking = async {
             // What is asked while it breaks is lost, and counted so.
-            while let outcome = asker.ask("found".into()).await
+            while let outcome = asker.ask(Method::Search, "found".into()).await
                 && outcome.status != Status::OK
             {
                 assert_eq!(outcome.status, Status::ConnectionLost, "{outcome:?}");

@@ -45,7 +45,8 @@ pub(crate) struct Arguments {
     /// and --filter allow]
     ///
     /// photo: a picture of --photos. text: a line of --texts. repeat: one of --repeat-count photos and texts that may
-    /// come from the caches. filtered: a text with --filter. All but repeat bypass the caches.
+    /// come from the caches. filtered: a text with --filter. bulk: eight pictures to embed, with the priority of a job;
+    /// one request, which succeeds if each of them does. All but repeat bypass the caches.
     #[arg(long, value_name = "KIND=WEIGHT,…")]
     pub(crate) mix: Option<Mix>,
     /// Directory of pictures, searched with what is below it: .jpg, .jpeg, .png and .webp. All are read into memory.

@@ -19,11 +19,13 @@ pub(crate) enum Kind {
     Repeat,
     /// A text with a filter.
     Filtered,
+    /// A batch of pictures to embed, as a job sends them: for nobody who waits.
+    Bulk,
 }
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 4] = [Self::Photo, Self::Text, Self::Repeat, Self::Filtered];
+    pub(crate) const ALL: [Self; 5] = [Self::Photo, Self::Text, Self::Repeat, Self::Filtered, Self::Bulk];
 
     /// Its name on the command line and in reports.
     pub(crate) fn name(self) -> &'static str {
@@ -32,6 +34,15 @@ impl Kind {
             Self::Text => "text",
             Self::Repeat => "repeat",
             Self::Filtered => "filtered",
+            Self::Bulk => "bulk",
+        }
+    }
+
+    /// The method that is asked.
+    pub(crate) fn method(self) -> Method {
+        match self {
+            Self::Photo | Self::Text | Self::Repeat | Self::Filtered => Method::Search,
+            Self::Bulk => Method::Embed,
         }
     }
 
@@ -42,8 +53,19 @@ impl Kind {
             Self::Text => 3,
             Self::Repeat => 2,
             Self::Filtered => 1,
+            // Only where it is asked for: beside it, everything else is slower.
+            Self::Bulk => 0,
         }
     }
+}
+
+/// A method of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// `RecommendationService.Search`
+    Search,
+    /// `EmbeddingService.Embed`
+    Embed,
 }
 
 /// Kinds of query with their weights: at least one, none of weight 0, none twice.
@@ -53,7 +75,7 @@ pub(crate) struct Mix(Vec<(Kind, u32)>);
 impl Mix {
     /// The default weights of those kinds that can be sent; nothing if none can.
     pub(crate) fn of(possible: impl Fn(Kind) -> bool) -> Option<Self> {
-        let kinds = Kind::ALL.into_iter().filter(|kind| possible(*kind));
+        let kinds = Kind::ALL.into_iter().filter(|kind| kind.weight_default() > 0 && possible(*kind));
         let weights: Vec<_> = kinds.map(|kind| (kind, kind.weight_default())).collect();
         (!weights.is_empty()).then_some(Self(weights))
     }
@@ -86,7 +108,7 @@ impl FromStr for Mix {
         for part in text.split(',') {
             let (name, weight) = part.split_once('=').ok_or_else(|| format!("`{part}` is not KIND=WEIGHT"))?;
             let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name.trim());
-            let kind = kind.ok_or_else(|| format!("`{name}` is none of photo, text, repeat and filtered"))?;
+            let kind = kind.ok_or_else(|| format!("`{name}` is none of {}", Kind::ALL.map(Kind::name).join(", ")))?;
             let weight = weight.trim().parse().ok().filter(|weight| *weight <= WEIGHT_MAX);
             let weight =
                 weight.ok_or_else(|| format!("the weight of {name} is not a number from 0 to {WEIGHT_MAX}"))?;
@@ -142,6 +164,6 @@ mod tests {
     fn the_default_mix_has_only_kinds_that_can_be_sent() {
         let mix = Mix::of(|kind| kind != Kind::Filtered && kind != Kind::Photo).unwrap();
         assert_eq!(mix.to_string(), "text=3,repeat=2");
-        assert_eq!(Mix::of(|_| false), None);
+        assert_eq!(Mix::of(|kind| kind == Kind::Bulk), None);
     }
 }

@@ -8,7 +8,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use hdrhistogram::Histogram;
 
-use crate::{ask::Outcome, mix::Kind, status::Status};
+use crate::{
+    ask::Outcome,
+    mix::{Kind, Method},
+    status::Status,
+};
 
 /// A request that was sent. Times are from the start of the run.
 #[derive(Debug, Clone, Copy)]
@@ -30,10 +34,11 @@ pub(crate) struct Record {
     pub(crate) end: Duration,
     pub(crate) deadline: Duration,
     pub(crate) kinds: BTreeMap<Kind, KindRecord>,
+    /// Of refused searches.
     pub(crate) refused_latency: Histogram<u64>,
     pub(crate) refused_with_retry_info: u64,
-    /// Successes that came after their deadline.
-    pub(crate) late: u64,
+    /// Of successes that came after their deadline, how long after it.
+    pub(crate) late: Histogram<u64>,
     /// Successes without a product.
     pub(crate) empty: u64,
     /// Bytes of the messages that were sent.
@@ -87,7 +92,7 @@ impl Record {
             kinds: BTreeMap::new(),
             refused_latency: histogram(),
             refused_with_retry_info: 0,
-            late: 0,
+            late: histogram(),
             empty: 0,
             bytes_sent: 0,
             lag: histogram(),
@@ -121,10 +126,10 @@ impl Record {
     pub(crate) fn ended(&mut self, request: Sent, outcome: Outcome, at: Duration) {
         let Outcome { status, message, retry_info, empty } = outcome;
         let latency = at.saturating_sub(request.due);
-        let late = latency > self.deadline;
+        let late = latency.checked_sub(self.deadline).filter(|late| !late.is_zero());
         if self.measures(at) {
             self.answers_in_time += u64::from(status.is_answer());
-            self.successes_in_time += u64::from(status == Status::OK && !late);
+            self.successes_in_time += u64::from(status == Status::OK && late.is_none());
             self.count_in_second(at, status);
         }
         if !self.measures(request.due) {
@@ -136,7 +141,9 @@ impl Record {
         *kind.statuses.entry(status).or_default() += 1;
         if status == Status::OK {
             kind.latency.saturating_record(micros(latency));
-            self.late += u64::from(late);
+            if let Some(late) = late {
+                self.late.saturating_record(micros(late));
+            }
             self.empty += u64::from(empty);
             if let Some(second) = self.second(request.due) {
                 second.latency.saturating_record(micros(latency));
@@ -144,7 +151,8 @@ impl Record {
         } else if let Some(message) = message {
             self.messages.entry(status).or_insert(message);
         }
-        if status == Status::REFUSED {
+        // A batch is not refused as a whole: others of its inputs may have taken their time.
+        if status == Status::REFUSED && request.kind.method() == Method::Search {
             self.refused_latency.saturating_record(micros(latency));
             self.refused_with_retry_info += u64::from(retry_info);
         }

@@ -144,7 +144,7 @@ impl Run {
         let sent = self.now();
         let request = Sent { kind, due: due.unwrap_or(sent), sent, bytes: frame.len() };
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let outcome = self.generator.asker.ask(frame).await;
+        let outcome = self.generator.asker.ask(kind.method(), frame).await;
         let at = self.now();
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         let status = outcome.status;

@@ -27,8 +27,10 @@ pub(crate) struct Summary {
     pub(crate) succeeded: u64,
     /// Of the requests; nothing without requests.
     pub(crate) succeeded_share: Option<f64>,
-    /// Successes that came after their own deadline.
+    /// Successes that came after their own deadline, as the client saw it.
     pub(crate) succeeded_late: u64,
+    /// How long after it.
+    pub(crate) late_by_ms: Latency,
     /// Successes without a product.
     pub(crate) succeeded_empty: u64,
     /// Bytes of the messages that were sent.
@@ -52,7 +54,7 @@ pub(crate) struct KindSummary {
     pub(crate) latency_ms: Latency,
 }
 
-/// Requests that the server refused with `RESOURCE_EXHAUSTED`.
+/// Searches that the server refused with `RESOURCE_EXHAUSTED`.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Refused {
     pub(crate) requests: u64,
@@ -111,11 +113,12 @@ impl Summary {
             requests,
             succeeded,
             succeeded_share: (requests > 0).then(|| real(succeeded) / real(requests)),
-            succeeded_late: record.late,
+            succeeded_late: record.late.len(),
+            late_by_ms: Latency::of(&record.late),
             succeeded_empty: record.empty,
             bytes_sent: record.bytes_sent,
             refused: Refused {
-                requests: count(Status::REFUSED),
+                requests: record.refused_latency.len(),
                 with_retry_info: record.refused_with_retry_info,
                 latency_ms: Latency::of(&record.refused_latency),
             },
@@ -206,6 +209,15 @@ mod tests {
         Record::new(2 * SECOND, 10, SECOND)
     }
 
+    #[test]
+    fn a_batch_with_a_refused_input_is_no_refusal_of_a_request() {
+        let mut record = record();
+        let batch = Sent { kind: Kind::Bulk, ..photo(3 * SECOND) };
+        record.ended(batch, outcome(Status::REFUSED), 3 * SECOND + ms(700));
+        let summary = Summary::of(&record);
+        assert_eq!((summary.refused.requests, summary.statuses.get(&Status::REFUSED)), (0, Some(&1)));
+    }
+
     fn photo(due: Duration) -> Sent {
         Sent { kind: Kind::Photo, due, sent: due + ms(1), bytes: 100 }
     }
@@ -265,6 +277,7 @@ mod tests {
 
         let summary = Summary::of(&record);
         assert_eq!((summary.requests, summary.succeeded, summary.succeeded_late), (28, 21, 1));
+        assert!(near(summary.late_by_ms.max, 500.0));
         let rates = [summary.offered_per_second, summary.achieved_per_second, summary.goodput_per_second];
         for (rate, expected) in rates.into_iter().zip([2.8, 2.6, 2.0]) {
             assert!((rate - expected).abs() < 1e-9, "{rate} for {expected}");

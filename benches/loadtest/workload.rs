@@ -8,9 +8,11 @@ use std::{
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use fastrand::Rng;
-use prost::Message as _;
-use vitrine_core::limits::{PHOTO_BYTES_MAX, TEXT_BYTES_MAX};
-use vitrine_proto::v1::{Filter, Photo, SearchRequest, Signal, signal::Source};
+use prost::Message;
+use vitrine_core::limits::{MESSAGE_BYTES_MAX, PHOTO_BYTES_MAX, TEXT_BYTES_MAX};
+use vitrine_proto::v1::{
+    EmbedInput, EmbedPriority, EmbedRequest, Filter, Photo, SearchRequest, Signal, embed_input, signal::Source,
+};
 
 use crate::{
     cli::Arguments,
@@ -19,6 +21,8 @@ use crate::{
 
 /// Most bytes of pictures that are read into memory.
 const PHOTOS_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+/// Pictures in a request of `bulk`. 8: enough that none waits for the request, few enough that it does not take long.
+const BULK_PHOTOS: usize = 8;
 
 /// Everything that a run can send, framed once: a request only shares its bytes.
 #[derive(Debug)]
@@ -67,7 +71,13 @@ impl Workload {
                 mix.clone()
             }
         };
-        let frames = mix.kinds().map(|kind| (kind, sources.frames(kind, arguments))).collect();
+        let frames: BTreeMap<_, _> = mix.kinds().map(|kind| (kind, sources.frames(kind, arguments))).collect();
+        let bulk = frames.get(&Kind::Bulk).into_iter().flatten();
+        if let Some(large) = bulk.map(Bytes::len).find(|length| *length > MESSAGE_BYTES_MAX) {
+            let limit =
+                format!("{BULK_PHOTOS} pictures are {large} bytes, more than the {MESSAGE_BYTES_MAX} of a message");
+            return Err(vec![format!("--mix: bulk: {limit}")]);
+        }
         Ok(Self { mix, seed: arguments.seed, frames })
     }
 
@@ -100,7 +110,7 @@ impl Sources {
     /// What a kind of query would need that is not there.
     fn lack(&self, kind: Kind) -> Option<&'static str> {
         match kind {
-            Kind::Photo => self.photos.is_empty().then_some("--photos"),
+            Kind::Photo | Kind::Bulk => self.photos.is_empty().then_some("--photos"),
             Kind::Text => self.texts.is_empty().then_some("--texts"),
             Kind::Repeat => (self.photos.is_empty() && self.texts.is_empty()).then_some("--photos or --texts"),
             Kind::Filtered if self.texts.is_empty() => Some("--texts"),
@@ -134,16 +144,29 @@ impl Sources {
                 sources.extend(rng.choose_multiple(self.texts.iter(), texts_count).into_iter().map(text));
                 frame_all(sources)
             }
+            Kind::Bulk => {
+                // So many that each picture is in one; the last begins again at the first.
+                let count = self.photos.len().div_ceil(BULK_PHOTOS);
+                let mut photos = self.photos.iter().cycle();
+                let batches = (0..count).map(|_| photos.by_ref().take(BULK_PHOTOS).collect());
+                batches.map(|photos: Vec<_>| frame(&bulk(&photos, arguments))).collect()
+            }
         }
     }
 }
 
+fn bulk(photos: &[&Bytes], arguments: &Arguments) -> EmbedRequest {
+    let photo = |content: &&Bytes| Photo { content: Bytes::clone(content), region: None };
+    let inputs = photos.iter().map(|content| EmbedInput { source: Some(embed_input::Source::Photo(photo(content))) });
+    EmbedRequest { inputs: inputs.collect(), priority: EmbedPriority::Bulk.into(), bypass_cache: !arguments.no_bypass }
+}
+
 /// A message as gRPC frames it: not compressed, its length, itself.
-fn frame(request: &SearchRequest) -> Bytes {
+fn frame(request: &impl Message) -> Bytes {
     let length = request.encoded_len();
     let mut frame = BytesMut::with_capacity(5 + length);
     frame.put_u8(0);
-    frame.put_u32(u32::try_from(length).expect("a photo is far below 4 GiB"));
+    frame.put_u32(u32::try_from(length).expect("a few photos are far below 4 GiB"));
     request.encode(&mut frame).expect("the buffer grows");
     frame.freeze()
 }
@@ -237,6 +260,8 @@ mod tests {
         frames.iter().map(|frame| SearchRequest::decode(&frame[5..]).unwrap()).collect()
     }
 
+    const SEARCHES: [Kind; 4] = [Kind::Photo, Kind::Text, Kind::Repeat, Kind::Filtered];
+
     const EVERYTHING: [&str; 6] = ["--photos", "DIR", "--texts", "TEXTS", "--filter", "price < 50"];
 
     #[test]
@@ -247,13 +272,32 @@ mod tests {
             workload.describe(),
             "photo=4,text=3,repeat=2,filtered=1 of 2 photo, 2 text, 4 repeat, 2 filtered queries"
         );
-        for kind in Kind::ALL {
+        for kind in SEARCHES {
             let requests = requests(&workload, kind);
             assert!(requests.iter().all(|request| request.bypass_cache == (kind != Kind::Repeat)), "{kind:?}");
             assert!(requests.iter().all(|request| request.filter.is_some() == (kind == Kind::Filtered)), "{kind:?}");
         }
         let cacheable = read(&directory, &[&EVERYTHING[..], &["--no-bypass"]].concat()).unwrap();
-        assert!(Kind::ALL.iter().all(|kind| requests(&cacheable, *kind).iter().all(|request| !request.bypass_cache)));
+        assert!(SEARCHES.iter().all(|kind| requests(&cacheable, *kind).iter().all(|request| !request.bypass_cache)));
+    }
+
+    #[test]
+    fn bulk_has_every_picture_in_batches_of_eight_and_is_only_sent_when_asked_for() {
+        let directory = sources();
+        for number in 0..7 {
+            fs::write(directory.path().join(format!("more-{number}.png")), [number]).unwrap();
+        }
+        assert!(!read(&directory, &EVERYTHING).unwrap().frames.contains_key(&Kind::Bulk));
+        let workload = read(&directory, &[&EVERYTHING[..], &["--mix", "bulk=1,text=9"]].concat()).unwrap();
+        let frames = workload.frames.get(&Kind::Bulk).unwrap();
+        let requests: Vec<_> = frames.iter().map(|frame| EmbedRequest::decode(&frame[5..]).unwrap()).collect();
+        assert_eq!(requests.iter().map(|request| request.inputs.len()).collect::<Vec<_>>(), [8, 8]);
+        assert!(requests.iter().all(|request| request.bypass_cache && request.priority() == EmbedPriority::Bulk));
+        let mut sent: Vec<_> =
+            requests.iter().flat_map(|request| &request.inputs).map(Message::encode_to_vec).collect();
+        sent.sort();
+        sent.dedup();
+        assert_eq!(sent.len(), 9);
     }
 
     #[test]
@@ -299,6 +343,7 @@ mod tests {
         let directory = sources();
         for (arguments, problem) in [
             (&["--mix", "photo=1"][..], "photo needs --photos"),
+            (&["--mix", "bulk=1", "--texts", "TEXTS"], "bulk needs --photos"),
             (&["--mix", "filtered=1", "--texts", "TEXTS"], "filtered needs --filter"),
             (&["--photos", "DIR/deeper/none"], "--photos"),
             (&["--texts", "TEXTS", "--filter", "price <"], "--filter"),

@@ -122,11 +122,13 @@ fn write_latencies(f: &mut fmt::Formatter<'_>, summary: &Summary) -> fmt::Result
     row("all", &summary.latency_ms)?;
     summary.kinds.iter().try_for_each(|(kind, counts)| row(kind.name(), &counts.latency_ms))?;
     row("refused", &summary.refused.latency_ms)?;
+    row("late by", &summary.late_by_ms)?;
     row("sent late by", &summary.send_lag_ms)?;
     writeln!(
         f,
         r#"</table><p class="note">Of successes, from the moment a request was due (in a closed loop, sent); refusals
-have their own row. The last row is what the generator itself adds.</p>"#
+have their own row. <i>Late by</i> is how long after their deadline successes came; <i>sent late by</i> is what the
+generator itself adds.</p>"#
     )
 }
 
@@ -194,7 +196,7 @@ fn percentiles(summary: &Summary) -> Plot {
         colour,
         points: latency.curve.iter().map(|(nines, ms)| (*nines, Some(*ms))).collect(),
     };
-    let kinds = summary.kinds.iter().zip(["#2b6cb0", "#c05621", "#2f855a", "#805ad5"]);
+    let kinds = summary.kinds.iter().zip(["#2b6cb0", "#c05621", "#2f855a", "#805ad5", "#b7791f"]);
     let kinds = kinds.map(|((kind, counts), colour)| line(kind.name(), colour, &counts.latency_ms));
     let series: Vec<_> = [line("all", "#222", &summary.latency_ms)].into_iter().chain(kinds).collect();
     let marks =

@@ -87,6 +87,9 @@ fn latencies(summary: &Summary) -> Table {
     if summary.refused.requests > 0 {
         add("refused", &summary.refused.latency_ms);
     }
+    if summary.succeeded_late > 0 {
+        add("late by", &summary.late_by_ms);
+    }
     add("sent late by", &summary.send_lag_ms);
     table
 }
