@@ -1,8 +1,7 @@
 //! A whole generation on disk, open for search.
 
 use std::{
-    cmp::Reverse,
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
@@ -14,29 +13,28 @@ use std::{
 use async_trait::async_trait;
 use qdrant_edge::{
     CountRequest, EdgeShard, NamedQuery, OperationResult, PointId, QueryEnum, QueryRequest, Record, ScoringQuery,
-    SearchParams, VectorInternal, WithPayloadInterface, WithVector, external::ordered_float::OrderedFloat,
+    SearchParams, VectorInternal, WithPayloadInterface, WithVector,
 };
 use tokio::runtime::Handle;
 use vitrine_core::{
     compute::ComputePool,
     embed::Lane,
-    index::{Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, QueryVector, Similarity, Target},
+    index::{Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, QueryVector, Target},
     product::ProductId,
 };
 
 use super::{
     directory::GenerationDirectory,
-    failed, filter,
-    point::{point_id, to_embeddings, to_product, vector_name},
-    refused, unavailable,
+    filter::to_filter,
+    point::{to_embeddings, to_product},
+    refused,
 };
-
-/// Fewest candidates that the graph search keeps in hand; more find more of the true neighbours.
-/// 128: Qdrant's own default is 100, and a page of products is read by people who notice what is missing.
-const SEARCH_WIDTH_MIN: usize = 128;
-/// Candidates taken for each vector of a query of several, whose best sums need not lead in either. The same for every
-/// page, so that pages join.
-const CANDIDATES: usize = 1000;
+use crate::{
+    error::{failed, unavailable},
+    filter,
+    payload::{point_id, vector_name},
+    scoring::{CANDIDATES, SEARCH_WIDTH_MIN, Union, page, similarities},
+};
 
 /// A generation, open.
 pub(super) struct EdgeGeneration {
@@ -92,13 +90,13 @@ impl Generation for EdgeGeneration {
 
     async fn search(&self, query: IndexQuery) -> Result<Vec<Hit>, IndexError> {
         let shard = Arc::clone(&self.shard);
-        let filter = filter::of_query(&query, &self.info.schema);
+        let filter = filter::of_query(&query, &self.info.schema).map(to_filter);
         self.pool.run(Lane::Interactive, move || shard.search(&query, filter)).await.map_err(refused)?
     }
 
     async fn get(&self, id: &ProductId) -> Result<Option<IndexedProduct>, IndexError> {
         let shard = Arc::clone(&self.shard);
-        let id = point_id(id);
+        let id = PointId::Uuid(point_id(id));
         self.pool.run(Lane::Interactive, move || shard.get(id)).await.map_err(refused)?
     }
 }
@@ -177,22 +175,19 @@ impl Shard {
         if query.limit == 0 {
             return Ok(Vec::new());
         }
-        let mut scored: Vec<(PointId, f32)> = match query.vectors.as_slice() {
+        let scored: Vec<(PointId, f32)> = match query.vectors.as_slice() {
             [only] => {
                 self.nearest(only, filter, wanted)?.into_iter().map(|(id, score)| (id, score * only.share)).collect()
             }
             several => self.nearest_by_sum(several, filter.as_ref())?,
         };
-        scored.retain(|(_, score)| query.score_min.is_none_or(|score_min| *score >= score_min));
-        scored.sort_unstable_by_key(|(id, score)| (Reverse(OrderedFloat(*score)), *id));
-
-        let page: Vec<(PointId, f32)> = scored.into_iter().skip(query.offset).take(query.limit).collect();
+        let page = page(scored, query);
         let ids: Vec<PointId> = page.iter().map(|(id, _)| *id).collect();
         let records = self.retrieve(&ids, true)?;
         let mut records: HashMap<PointId, Record> = records.into_iter().map(|record| (record.id, record)).collect();
         let hits = page.into_iter().filter_map(|(id, score)| Some((records.remove(&id)?, score)));
         let hits = hits.map(|(record, score)| {
-            let similarities = similarities(&query.vectors, &record);
+            let similarities = similarities(&query.vectors, |target| to_embeddings(record.vector.as_ref(), target));
             Ok(Hit { product: to_product(record.payload)?, score, similarities })
         });
         hits.collect()
@@ -204,20 +199,23 @@ impl Shard {
         vectors: &[QueryVector],
         filter: Option<&qdrant_edge::Filter>,
     ) -> Result<Vec<(PointId, f32)>, IndexError> {
-        let (mut sums, mut seen) = (HashMap::<PointId, f32>::new(), HashMap::<PointId, usize>::new());
-        for vector in vectors {
+        let mut union = Union::new(vectors.len());
+        for (nth, vector) in vectors.iter().enumerate() {
             for (id, cosine) in self.nearest(vector, filter.cloned(), CANDIDATES)? {
-                *sums.entry(id).or_default() += vector.share * cosine;
-                *seen.entry(id).or_default() += 1;
+                union.add(nth, id, cosine);
             }
         }
         // Those that are not among every vector's candidates are scored from their own vectors.
-        let partly: Vec<PointId> =
-            seen.iter().filter(|(_, lists)| **lists < vectors.len()).map(|(id, _)| *id).collect();
-        for record in self.retrieve(&partly, false)? {
-            sums.insert(record.id, score(vectors, &similarities(vectors, &record)));
+        let partly: BTreeSet<PointId> = (0..vectors.len()).flat_map(|nth| union.missing(nth)).collect();
+        for record in self.retrieve(&Vec::from_iter(partly), false)? {
+            let found = similarities(vectors, |target| to_embeddings(record.vector.as_ref(), target));
+            for (nth, vector) in vectors.iter().enumerate() {
+                if let Some(similarity) = found.iter().find(|similarity| similarity.target == vector.target) {
+                    union.add(nth, record.id, similarity.cosine);
+                }
+            }
         }
-        Ok(sums.into_iter().collect())
+        Ok(union.scores(vectors))
     }
 
     fn nearest(
@@ -246,21 +244,4 @@ impl Shard {
         let (payload, vectors) = (WithPayloadInterface::Bool(payload), WithVector::Bool(true));
         self.with("read from the index", |shard| shard.retrieve(ids, Some(payload), Some(vectors)))
     }
-}
-
-/// How near each side of a product comes to its vector of the query.
-fn similarities(vectors: &[QueryVector], record: &Record) -> Vec<Similarity> {
-    let nearest = |vector: &QueryVector| {
-        let sides = to_embeddings(record.vector.as_ref(), vector.target);
-        let cosines = sides.iter().map(|side| vector.embedding.cosine(side)).enumerate();
-        let (picture, cosine) = cosines.max_by(|a, b| a.1.total_cmp(&b.1))?;
-        let picture = (vector.target == Target::Image).then_some(picture);
-        Some(Similarity { target: vector.target, cosine, picture })
-    };
-    vectors.iter().filter_map(nearest).collect()
-}
-
-fn score(vectors: &[QueryVector], similarities: &[Similarity]) -> f32 {
-    let share = |target| vectors.iter().find(|vector| vector.target == target).map_or(0.0, |vector| vector.share);
-    similarities.iter().map(|similarity| share(similarity.target) * similarity.cosine).sum()
 }
