@@ -76,7 +76,7 @@ impl StandIn {
             .add_service(CollectionsServer::with_interceptor(service.clone(), checked.clone()))
             .add_service(PointsServer::with_interceptor(service.clone(), checked.clone()))
             .add_service(QdrantServer::with_interceptor(service, checked))
-            .serve_with_incoming(TcpIncoming::from(listener));
+            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
         let serving = tokio::spawn(async move { server.await.unwrap() });
         Self { address, held, serving }
     }
