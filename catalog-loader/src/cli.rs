@@ -25,9 +25,6 @@ pub struct Arguments {
     /// Directory of the index.
     #[arg(long, env = "VITRINE_INDEX_DIR", default_value = "data/index")]
     pub index_dir: PathBuf,
-    /// The index on a Qdrant server, in place of the directory.
-    #[command(flatten)]
-    pub server: ServerArguments,
     /// How many generations stay after the switch, the new one among them, to go back to; at least 1.
     #[arg(long, value_name = "COUNT", default_value = "2", value_parser = clap::value_parser!(u16).range(1..))]
     pub generations_kept: u16,
@@ -52,6 +49,10 @@ pub struct Arguments {
     /// Threads that decode pictures, and of each tower's inference; 0 is one for each core.
     #[arg(long, value_name = "COUNT", default_value = "0")]
     pub threads: usize,
+    // The last one: what follows would be under its heading in the help.
+    /// The index on a Qdrant server, in place of the directory.
+    #[command(flatten)]
+    pub server: ServerArguments,
 }
 
 /// The index on a Qdrant server or cluster. The key that it asks for is read from the variable `VITRINE_INDEX_API_KEY`
