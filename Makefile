@@ -7,7 +7,7 @@ PIP_INSTALL := $(PYTHON) -m pip --disable-pip-version-check install --quiet --ta
 # nextest where it is installed; plain `cargo test` does the same, one test binary after the other.
 TEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: help build demo test test-rust test-python lint bench bench-compare bench-bars loadtest quantise onnxruntime \
+.PHONY: help build demo test test-rust test-python test-qdrant lint bench bench-compare bench-bars loadtest quantise onnxruntime \
 	onnxruntime-openvino random-clip train-mini clean-demo
 
 help: ## Says what can be made
@@ -35,6 +35,13 @@ test-rust: onnxruntime random-clip
 test-python: test-rust $(TARGET)/python/.installed
 	VITRINE_BIN_DIR=$(abspath $(TARGET))/debug PYTHONPATH=$(abspath $(TARGET))/python \
 		$(PYTHON) -m unittest discover -s tests/python -v
+
+test-qdrant: ## Tests the index on a Qdrant server, 1.16 or newer: make test-qdrant QDRANT_URL=http://127.0.0.1:6334
+	@if [ -z "$(QDRANT_URL)" ]; then \
+		echo "skipped: QDRANT_URL names no Qdrant server, such as http://127.0.0.1:6334"; \
+	else \
+		QDRANT_URL="$(QDRANT_URL)" $(CARGO) test --package vitrine-tests --test index_contract qdrant_server; \
+	fi
 
 lint: ## Checks formatting, lints, documentation and, where cargo-deny is installed, dependencies
 	$(CARGO) fmt --all --check

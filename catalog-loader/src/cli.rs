@@ -1,10 +1,11 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use clap::Parser;
+use clap::{Args, Parser};
 use vitrine_clip::{ExecutionProvider, Precision};
 use vitrine_core::product::CatalogName;
+use vitrine_index::{ApiKey, BuildOptions, EdgeOptions, IndexPlace, QdrantOptions, Quantisation, ServerUrl};
 
 /// Loads a product feed and its pictures into a new generation of the index, checks it, and lets it serve.
 ///
@@ -24,6 +25,9 @@ pub struct Arguments {
     /// Directory of the index.
     #[arg(long, env = "VITRINE_INDEX_DIR", default_value = "data/index")]
     pub index_dir: PathBuf,
+    /// How many generations stay after the switch, the new one among them, to go back to; at least 1.
+    #[arg(long, value_name = "COUNT", default_value = "2", value_parser = clap::value_parser!(u16).range(1..))]
+    pub generations_kept: u16,
     /// Folder of the model, in the Hugging Face ONNX layout.
     #[arg(long, env = "VITRINE_MODEL_DIR", default_value = "models/mini")]
     pub model_dir: PathBuf,
@@ -48,6 +52,74 @@ pub struct Arguments {
     /// Threads that decode pictures, and of each tower's inference; 0 is one for each core.
     #[arg(long, value_name = "COUNT", default_value = "0")]
     pub threads: usize,
+    // The last one: what follows would be under its heading in the help.
+    /// The index on a Qdrant server, in place of the directory.
+    #[command(flatten)]
+    pub server: ServerArguments,
+}
+
+/// The index on a Qdrant server or cluster. The key that it asks for is read from the variable `VITRINE_INDEX_API_KEY`
+/// only.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Index on a Qdrant server (1.16 or newer); its key is read from VITRINE_INDEX_API_KEY")]
+pub struct ServerArguments {
+    /// Its address, such as `http://127.0.0.1:6334`, or with https for TLS. Wins over --index-dir.
+    #[arg(long, env = "VITRINE_INDEX_URL", value_name = "URL")]
+    pub index_url: Option<ServerUrl>,
+    /// Parts that a generation is split into; 0 is one for each node.
+    #[arg(long, env = "VITRINE_INDEX_SHARDS", value_name = "COUNT", default_value = "0")]
+    pub index_shards: u32,
+    /// Copies of each part, on different nodes. 2: one node may go away; a single node keeps one copy anyway.
+    #[arg(long, env = "VITRINE_INDEX_REPLICAS", value_name = "COUNT", default_value = "2", value_parser = clap::value_parser!(u32).range(1..))]
+    pub index_replicas: u32,
+    /// Copies that must have taken a write before it counts. 1: every copy is waited for before the switch anyway.
+    #[arg(long, env = "VITRINE_INDEX_WRITE_CONSISTENCY", value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub index_write_consistency: u32,
+    /// Keep vectors on disk, in memory only as far as the page cache has them.
+    #[arg(long, env = "VITRINE_INDEX_ON_DISK")]
+    pub index_on_disk: bool,
+    /// Keep vectors a second time, smaller and always in memory, to find candidates with: none, int8, binary or
+    /// product. Scores are of the vectors themselves. none: the others lose some products that a search should find.
+    #[arg(long, env = "VITRINE_INDEX_QUANTISATION", value_name = "KIND", default_value = "none")]
+    pub index_quantisation: Quantisation,
+    /// Edges of each product in the graph: more find more, in more memory. 16: Qdrant's own default.
+    #[arg(long, env = "VITRINE_INDEX_HNSW_M", value_name = "COUNT", default_value = "16", value_parser = clap::value_parser!(u32).range(2..=256))]
+    pub index_hnsw_m: u32,
+    /// Candidates kept in hand while the graph is built: more find more, built longer. 100: Qdrant's own default.
+    #[arg(long, env = "VITRINE_INDEX_HNSW_EF_CONSTRUCT", value_name = "COUNT", default_value = "100", value_parser = clap::value_parser!(u32).range(4..=65_536))]
+    pub index_hnsw_ef_construct: u32,
+    /// Longest wait for one answer, in ms. 60000: a busy server may take long to take in a batch.
+    #[arg(long, env = "VITRINE_INDEX_LOAD_TIMEOUT_MS", value_name = "MS", default_value = "60000", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    pub index_load_timeout_ms: u64,
+    /// Longest wait for the graph to be whole before the switch, in ms. 21600000 (six hours): what takes a night is not
+    /// ready by day.
+    #[arg(long, env = "VITRINE_INDEX_GREEN_WAIT_MS_MAX", value_name = "MS", default_value = "21600000")]
+    pub index_green_wait_ms_max: u64,
+}
+
+impl Arguments {
+    /// Where the index is.
+    pub fn index_place(&self, api_key: Option<ApiKey>) -> IndexPlace {
+        let generations_kept = usize::from(self.generations_kept);
+        let Some(url) = self.server.index_url.clone() else {
+            let root = self.index_dir.clone();
+            return IndexPlace::Directory(EdgeOptions { root, threads: 1, queue_size_max: 16, generations_kept });
+        };
+        let build = BuildOptions {
+            shards: Some(self.server.index_shards).filter(|shards| *shards > 0),
+            replicas: self.server.index_replicas,
+            write_consistency: self.server.index_write_consistency,
+            on_disk: self.server.index_on_disk,
+            quantisation: self.server.index_quantisation,
+            hnsw_m: self.server.index_hnsw_m,
+            hnsw_ef_construct: self.server.index_hnsw_ef_construct,
+            green_wait_max: Duration::from_millis(self.server.index_green_wait_ms_max),
+            generations_kept,
+            ..BuildOptions::default()
+        };
+        let timeout = Duration::from_millis(self.server.index_load_timeout_ms);
+        IndexPlace::Server(Box::new(QdrantOptions { api_key, timeout, build, ..QdrantOptions::new(url) }))
+    }
 }
 
 fn share(text: &str) -> Result<f64, &'static str> {

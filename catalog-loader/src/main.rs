@@ -8,6 +8,7 @@ use catalog_loader::{cli::Arguments, run};
 use clap::{Parser as _, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 use vitrine_core::Chain;
+use vitrine_index::ApiKey;
 
 /// `EX_USAGE` of sysexits.h.
 const EXIT_WRONG_ARGUMENTS: u8 = 64;
@@ -29,7 +30,14 @@ fn main() -> ExitCode {
         }
     };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match run(&arguments) {
+    let api_key = match api_key() {
+        Ok(api_key) => api_key,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(EXIT_WRONG_ARGUMENTS);
+        }
+    };
+    match run(&arguments, api_key) {
         Ok(summary) => {
             println!("{summary}");
             ExitCode::SUCCESS
@@ -39,6 +47,13 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// The key of the index's server. Not an argument: those are there for everybody to see.
+fn api_key() -> Result<Option<ApiKey>, String> {
+    let Some(written) = env::var_os("VITRINE_INDEX_API_KEY").filter(|key| !key.is_empty()) else { return Ok(None) };
+    let key = written.to_string_lossy().parse();
+    key.map(Some).map_err(|problem: &str| format!("`VITRINE_INDEX_API_KEY` {problem}"))
 }
 
 /// What `RUST_LOG` chooses to be in the log; default: errors, and what the index warns of.

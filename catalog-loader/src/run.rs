@@ -15,9 +15,9 @@ use vitrine_core::{
     compute::blocking,
     embed::Embedder as _,
     gate::{self, GateReport},
-    index::{IndexError, ProductIndex as _, SealedGeneration},
+    index::{IndexError, SealedGeneration},
 };
-use vitrine_index::{EdgeIndex, EdgeOptions};
+use vitrine_index::{ApiKey, ServedIndex};
 
 use crate::{
     cli::Arguments,
@@ -33,6 +33,9 @@ use crate::{
 const CACHE_BYTES_MAX: u64 = 16 << 20;
 /// Rows in work for each core: one is decoded while another is inferred and others wait for the disk.
 const ROWS_PER_CORE: usize = 4;
+
+/// Longest wait for the removal of a generation that is not published. 5 s: who stops a program waits ten at most.
+const SETTLE_MAX: Duration = Duration::from_secs(5);
 
 /// Why no new generation serves. The old one does, as before.
 #[derive(Debug, thiserror::Error)]
@@ -115,21 +118,29 @@ pub struct Summary {
 ///
 /// # Errors
 /// See [`LoadError`].
-pub fn run(arguments: &Arguments) -> Result<Summary, LoadError> {
+pub fn run(arguments: &Arguments, api_key: Option<ApiKey>) -> Result<Summary, LoadError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(LoadError::model("start the async runtime"))?;
     let outcome = runtime.block_on(async {
-        let (summary, sealed) = tokio::select! {
-            outcome = load(arguments) => outcome?,
-            () = interrupted() => return Err(LoadError::Interrupted),
-        };
-        // Not to be interrupted: what is published serves, and the exit code must say so.
-        sealed.publish().await.map_err(LoadError::Index)?;
-        Ok(summary)
+        let index = vitrine_index::open(arguments.index_place(api_key)).map_err(LoadError::Index)?;
+        let outcome = load_and_publish(arguments, &*index).await;
+        // A generation that did not get so far is being removed. What is left of it, the next loader has to wait for.
+        drop(tokio::time::timeout(SETTLE_MAX, index.settle()).await);
+        outcome
     });
     // Whatever still runs after an interruption is of no use.
     runtime.shutdown_background();
     outcome
+}
+
+async fn load_and_publish(arguments: &Arguments, index: &dyn ServedIndex) -> Result<Summary, LoadError> {
+    let (summary, sealed) = tokio::select! {
+        outcome = load(arguments, index) => outcome?,
+        () = interrupted() => return Err(LoadError::Interrupted),
+    };
+    // Not to be interrupted: what is published serves, and the exit code must say so.
+    sealed.publish().await.map_err(LoadError::Index)?;
+    Ok(summary)
 }
 
 /// Waits for Ctrl-C, or SIGTERM where there is one.
@@ -148,7 +159,10 @@ async fn interrupted() {
 }
 
 /// Builds a new generation that has passed the gate, and serves once it is published.
-async fn load(arguments: &Arguments) -> Result<(Summary, Box<dyn SealedGeneration>), LoadError> {
+async fn load(
+    arguments: &Arguments,
+    index: &dyn ServedIndex,
+) -> Result<(Summary, Box<dyn SealedGeneration>), LoadError> {
     let started = Instant::now();
     let no_feed = |reason| LoadError::NoFeed { path: arguments.feed.clone(), reason };
     let feed = Feed::new(&arguments.feed).map_err(no_feed)?;
@@ -164,8 +178,6 @@ async fn load(arguments: &Arguments) -> Result<(Summary, Box<dyn SealedGeneratio
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let threads = if arguments.threads == 0 { cores } else { arguments.threads };
     let embedder = CachedEmbedder::new(load_model(arguments, threads)?, CACHE_BYTES_MAX);
-    let index = EdgeIndex::new(EdgeOptions { root: arguments.index_dir.clone(), threads: 1, queue_size_max: 16 });
-    let index = index.map_err(LoadError::Index)?;
     let mut builder =
         index.build(&arguments.catalog, embedder.model(), &survey.schema).await.map_err(LoadError::Index)?;
 

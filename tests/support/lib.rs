@@ -2,6 +2,8 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that panics has failed")]
 
+mod index;
+mod qdrant;
 mod raw;
 
 use std::{
@@ -15,6 +17,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use vitrine_clip::Runtime;
 
+pub use index::{IndexKind, TestIndex};
+pub use qdrant::StandIn;
 pub use raw::{RawCall, halves};
 pub use tonic_health::pb::health_check_response::ServingStatus;
 
@@ -114,8 +118,13 @@ pub struct Server {
 impl Server {
     /// Starts a server on a free port and waits until it serves.
     pub async fn start(index_dir: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(index_dir, arguments, &[]).await
+    }
+
+    /// The same, with variables of the environment.
+    pub async fn start_with(index_dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let started = Instant::now();
-        let mut server = Self::spawn(index_dir, arguments);
+        let mut server = Self::spawn_with(index_dir, arguments, variables);
         while !server.is_serving().await {
             assert!(started.elapsed() < START_MAX, "the server does not come up");
             if let Some(status) = server.process.try_wait().unwrap() {
@@ -129,10 +138,14 @@ impl Server {
 
     /// Starts a server on a free port and waits for nothing.
     pub fn spawn(index_dir: &Path, arguments: &[&str]) -> Self {
+        Self::spawn_with(index_dir, arguments, &[])
+    }
+
+    fn spawn_with(index_dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let address = free_address();
         let mut command = program("vitrine");
         command.args(["serve", "--listen", &address, "--index-poll-ms", "50", "--index-dir"]).arg(index_dir);
-        let process = command.args(arguments).spawn().unwrap();
+        let process = command.args(arguments).envs(variables.iter().copied()).spawn().unwrap();
         let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
         Self { process, endpoint, ready_after: Duration::ZERO }
     }

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
-use std::{collections::BTreeSet, error::Error as _, path::Path, process::Command, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet, error::Error as _, ops::Bound, path::Path, process::Command, sync::Arc, time::Duration,
+};
 
 use proptest::{prelude::*, test_runner::TestRunner};
+use tokio::runtime::Handle;
 use vitrine_core::{
     embed::{Embedding, ModelInfo},
     fakes::{MemoryIndex, matches},
@@ -12,8 +15,8 @@ use vitrine_core::{
     index::{Generation, IndexError, IndexQuery, IndexedProduct, ProductIndex, QueryVector, Target},
     product::{AttributeSpec, AttributeType, AttributeValue, CatalogName, Product, ProductId, Schema},
 };
-use vitrine_index::{EdgeIndex, EdgeOptions};
-use vitrine_tests::manifest;
+use vitrine_index::{EdgeIndex, EdgeOptions, ServedIndex};
+use vitrine_tests::{IndexKind, TestIndex, manifest};
 
 const DIMENSIONS: usize = 8;
 
@@ -22,7 +25,7 @@ fn model() -> ModelInfo {
 }
 
 fn edge(root: &Path) -> EdgeIndex {
-    EdgeIndex::new(EdgeOptions { root: root.to_owned(), threads: 2, queue_size_max: 64 }).unwrap()
+    EdgeIndex::new(EdgeOptions { root: root.to_owned(), threads: 2, queue_size_max: 64, generations_kept: 2 }).unwrap()
 }
 
 fn schema() -> Schema {
@@ -88,7 +91,11 @@ fn product(number: usize) -> IndexedProduct {
 }
 
 async fn load(index: &dyn ProductIndex, numbers: impl Iterator<Item = usize>) {
-    let mut builder = index.build(&CatalogName::default(), &model(), &schema()).await.unwrap();
+    load_into(index, &CatalogName::default(), numbers).await;
+}
+
+async fn load_into(index: &dyn ProductIndex, catalog: &CatalogName, numbers: impl Iterator<Item = usize>) {
+    let mut builder = index.build(catalog, &model(), &schema()).await.unwrap();
     builder.add(numbers.map(product).collect()).await.unwrap();
     builder.seal().await.unwrap().publish().await.unwrap();
 }
@@ -130,20 +137,22 @@ async fn paged(generation: &dyn Generation, query: &IndexQuery, size: usize) -> 
     }
 }
 
-/// The suite, for an empty index.
-async fn suite(index: &dyn ProductIndex) {
-    let catalog = CatalogName::default();
-    assert!(matches!(index.current(&catalog).await.err(), Some(IndexError::UnknownCatalog(_))));
-    load(index, 0..100).await;
-    let generation = index.current(&catalog).await.unwrap();
+/// What holds of every index, of an empty catalogue.
+async fn what_is_loaded_is_found_as_it_was(index: &dyn ProductIndex, catalog: &CatalogName) {
+    assert!(matches!(index.current(catalog).await.err(), Some(IndexError::UnknownCatalog(_))));
+    load_into(index, catalog, 0..100).await;
+    let generation = index.current(catalog).await.unwrap();
     assert_eq!((generation.info().products, &generation.info().model), (100, &model()));
     assert_eq!(generation.info().schema, schema());
 
     // A product is read back as it was, with its vectors.
-    let read = generation.get(&id(4)).await.unwrap().unwrap();
-    assert_eq!(read.product, product(4).product);
-    assert!(read.image_embeddings.iter().zip(&product(4).image_embeddings).all(|(a, b)| a.cosine(b) > 0.9999));
-    assert_eq!(read.image_embeddings.len(), 2);
+    for number in [3, 4, 10] {
+        let read = generation.get(&id(number)).await.unwrap().unwrap();
+        assert_eq!(read.product, product(number).product);
+        let wrote = product(number).image_embeddings;
+        assert_eq!(read.image_embeddings.len(), wrote.len());
+        assert!(read.image_embeddings.iter().zip(&wrote).all(|(a, b)| a.cosine(b) > 0.9999));
+    }
     assert!(generation.get(&id(777)).await.unwrap().is_none());
 
     // The best of several pictures counts, and is named.
@@ -170,18 +179,19 @@ async fn suite(index: &dyn ProductIndex) {
     assert!(rest.len() == 98 && !rest.contains(&"p8".to_owned()));
     let near = IndexQuery { score_min: Some(0.5), ..query(Target::Image, vector(8002)) };
     assert!(generation.search(near).await.unwrap().iter().all(|hit| hit.score >= 0.5));
+    assert!(found(&*generation, IndexQuery { limit: 0, ..query(Target::Image, vector(1)) }).await.is_empty());
 
     // What is published replaces what was; who holds the old generation goes on with it. A product that is added
     // twice is there once.
-    load(index, (50..60).chain(50..55)).await;
+    load_into(index, catalog, (50..60).chain(50..55)).await;
     assert_eq!(found(&*generation, query(Target::Image, vector(1))).await.len(), 100);
 }
 
 /// More products than an index may take as candidates of one vector: pages of a query of two vectors join all the
 /// same, without a gap or a repeat, wherever they are cut.
-async fn deep_pages_join(index: &dyn ProductIndex) {
-    load(index, 0..1500).await;
-    let generation = index.current(&CatalogName::default()).await.unwrap();
+async fn deep_pages_join(index: &dyn ProductIndex, catalog: &CatalogName) {
+    load_into(index, catalog, 0..1500).await;
+    let generation = index.current(catalog).await.unwrap();
     let whole = found(&*generation, IndexQuery { limit: 2000, ..query_of_two() }).await;
     assert!(whole.len() >= 1000, "{}", whole.len());
     assert_eq!(whole.iter().collect::<BTreeSet<_>>().len(), whole.len());
@@ -190,30 +200,202 @@ async fn deep_pages_join(index: &dyn ProductIndex) {
     }
 }
 
-#[tokio::test]
-async fn deep_pages_of_memory_index_join() {
-    deep_pages_join(&MemoryIndex::default()).await;
+/// Up to rounding, a search answers what comparing with every product answers.
+async fn a_search_finds_what_exact_search_finds(index: &dyn ProductIndex, catalog: &CatalogName) {
+    let exact = MemoryIndex::default();
+    load_into(&exact, catalog, 0..300).await;
+    load_into(index, catalog, 0..300).await;
+    let (exact, generation) = (exact.current(catalog).await.unwrap(), index.current(catalog).await.unwrap());
+    for seed in 0..20 {
+        let image = QueryVector { target: Target::Image, embedding: vector(seed), share: 0.5 };
+        let text = QueryVector { target: Target::Text, embedding: vector(seed + 1), share: 0.5 };
+        let mut choices = [vec![image.clone()], vec![text.clone()], vec![image, text]];
+        let vectors = std::mem::take(&mut choices[seed % 3]);
+        let few = filter_of("stock", FilterValue::Integer(5));
+        let filter = seed.is_multiple_of(2).then_some(few);
+        let query = IndexQuery { vectors, filter, offset: seed % 5, limit: 20, ..query(Target::Image, vector(0)) };
+        let expected = exact.search(query.clone()).await.unwrap();
+        let hits = generation.search(query).await.unwrap();
+        assert_eq!(hits.len(), expected.len());
+        for (hit, expected) in hits.iter().zip(&expected) {
+            assert_eq!(hit.product, expected.product, "query {seed}");
+            assert!((hit.score - expected.score).abs() < 1e-4, "{hit:?} {expected:?}");
+            assert_eq!(hit.similarities[0].picture, expected.similarities[0].picture);
+        }
+    }
 }
 
-#[tokio::test]
-async fn deep_pages_of_edge_index_join() {
-    let dir = tempfile::tempdir().unwrap();
-    deep_pages_join(&edge(dir.path())).await;
+/// That an attribute's number is less.
+fn filter_of(attribute: &str, less_than: FilterValue) -> ResolvedFilter {
+    let (lower, upper) = (Bound::Unbounded, Bound::Excluded(less_than));
+    Filter::Range { attribute: attribute.to_owned(), lower, upper }.resolve(&schema()).unwrap()
 }
 
-#[tokio::test]
-async fn memory_index_keeps_the_contract() {
-    suite(&MemoryIndex::default()).await;
+async fn whatever_a_load_ends_in_the_old_generation_serves(place: &TestIndex) {
+    let (index, catalog) = (place.open(), place.catalog());
+    load_into(&*index, catalog, 0..5).await;
+    let mut builder = index.build(catalog, &model(), &schema()).await.unwrap();
+    let mut long = product(1);
+    long.text_embedding = Embedding::normalized(vec![1.0; DIMENSIONS + 1]).unwrap();
+    let error = builder.add(vec![product(0), long]).await.err().unwrap();
+    assert!(error.to_string().contains("p1"), "{error}");
+    let error = builder.add(vec![IndexedProduct { image_embeddings: Vec::new(), ..product(2) }]).await.err().unwrap();
+    assert!(error.to_string().contains("p2"), "{error}");
+    drop(builder);
+    index.settle().await;
+    let other = ModelInfo { fingerprint: "other".to_owned(), dimensions: 3 };
+    let sealed = index.build(catalog, &other, &schema()).await.unwrap().seal().await.unwrap();
+    assert_eq!(sealed.generation().info().products, 0);
+    drop(sealed);
+    index.settle().await;
+    assert_eq!(place.open().current(catalog).await.unwrap().info().products, 5);
+    assert_eq!(place.generations().await.len(), 1);
 }
 
-#[tokio::test]
-async fn edge_index_keeps_the_contract() {
-    let dir = tempfile::tempdir().unwrap();
-    let index = edge(dir.path());
-    suite(&index).await;
-    index.refresh().await;
-    let now = index.current(&CatalogName::default()).await.unwrap();
-    assert_eq!(now.info().products, 10);
+async fn every_filter_leaves_exactly_what_it_says(index: &dyn ProductIndex, catalog: &CatalogName) {
+    load_into(index, catalog, 0..120).await;
+    let generation: Arc<dyn Generation> = index.current(catalog).await.unwrap();
+    let products: Vec<_> = (0..120).map(product).collect();
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) };
+    let outcome = tokio::task::block_in_place(|| {
+        TestRunner::new(config).run(&resolved(), |filter| {
+            let expected: BTreeSet<_> = products
+                .iter()
+                .filter(|indexed| matches(&filter, &indexed.product))
+                .map(|indexed| indexed.product.id.to_string())
+                .collect();
+            let query = IndexQuery { filter: Some(filter), ..query(Target::Image, vector(1)) };
+            let found = Handle::current().block_on(found(&*generation, query));
+            prop_assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected);
+            Ok(())
+        })
+    });
+    outcome.unwrap();
+}
+
+async fn a_refreshed_index_serves_what_was_published_last(place: &TestIndex) {
+    let server = place.open();
+    server.refresh().await;
+    assert!(server.is_whole());
+    let serving = |server: &dyn ServedIndex| {
+        let ours = server.serving().into_iter().find(|(catalog, _)| catalog == place.catalog());
+        ours.map(|(_, generation)| generation.info().products)
+    };
+    assert_eq!(serving(&*server), None);
+    for count in [3, 4] {
+        load_into(&*place.open(), place.catalog(), 0..count).await;
+        server.refresh().await;
+        assert_eq!(serving(&*server), Some(count));
+        assert_eq!(server.current(place.catalog()).await.unwrap().info().products, count);
+        assert!(server.is_whole());
+    }
+}
+
+async fn one_loader_at_a_time_and_what_it_drops_is_gone(place: &TestIndex) {
+    let (index, catalog) = (place.open(), place.catalog());
+    load_into(&*index, catalog, 0..5).await;
+    let first = index.build(catalog, &model(), &schema()).await.unwrap();
+    let second = place.open().build(catalog, &model(), &schema()).await.err();
+    assert!(matches!(second, Some(IndexError::Locked(_))), "{second:?}");
+    drop(first);
+    index.settle().await;
+    let mut third = index.build(catalog, &model(), &schema()).await.unwrap();
+    third.add(vec![product(1)]).await.unwrap();
+    drop(third.seal().await.unwrap());
+    index.settle().await;
+    assert_eq!(place.generations().await.len(), 1);
+    assert_eq!(index.current(catalog).await.unwrap().info().products, 5);
+}
+
+async fn as_many_generations_are_kept_as_was_said(place: &TestIndex) {
+    for count in 1..5 {
+        load_into(&*place.open(), place.catalog(), 0..count).await;
+    }
+    assert_eq!(place.generations().await.len(), 2);
+    assert_eq!(place.open().current(place.catalog()).await.unwrap().info().products, 4);
+    load_into(&*place.open_keeping(1), place.catalog(), 0..5).await;
+    assert_eq!(place.generations().await.len(), 1);
+    assert_eq!(place.open().current(place.catalog()).await.unwrap().info().products, 5);
+}
+
+async fn no_query_fails_and_none_mixes_generations_while_others_are_published(place: &TestIndex) {
+    let server = place.open();
+    load_into(&*place.open(), place.catalog(), 0..10).await;
+    server.refresh().await;
+    let asking = tokio::spawn({
+        let (server, catalog) = (Arc::clone(&server), place.catalog().clone());
+        async move {
+            let mut answers = BTreeSet::new();
+            while !answers.contains(&13) {
+                server.refresh().await;
+                let generation = server.current(&catalog).await.unwrap();
+                let found = found(&*generation, query(Target::Image, vector(1))).await.len();
+                assert_eq!(found, generation.info().products);
+                answers.insert(found);
+            }
+            answers
+        }
+    });
+    for count in 11..14 {
+        load_into(&*place.open(), place.catalog(), 0..count).await;
+    }
+    let answers = tokio::time::timeout(Duration::from_mins(1), asking).await.unwrap().unwrap();
+    assert!(answers.iter().all(|found| (10..14).contains(found)), "{answers:?}");
+}
+
+/// Every sentence, as a test of every index. The first ones need nothing of it but the port.
+macro_rules! tests_of_every_index {
+    (port: [$($port:ident,)*], lifecycle: [$($lifecycle:ident,)*]) => {
+        mod memory {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $port() {
+                    super::$port(&MemoryIndex::default(), &CatalogName::default()).await;
+                }
+            )*
+        }
+        tests_of_every_index!(@kind edge Edge; $($port)*; $($lifecycle)*);
+        tests_of_every_index!(@kind qdrant_stand_in StandIn; $($port)*; $($lifecycle)*);
+        tests_of_every_index!(@kind qdrant_server Server; $($port)*; $($lifecycle)*);
+    };
+    (@kind $module:ident $kind:ident; $($port:ident)*; $($lifecycle:ident)*) => {
+        mod $module {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $port() {
+                    let Some(place) = TestIndex::new(IndexKind::$kind).await else { return };
+                    super::$port(&*place.open(), place.catalog()).await;
+                    place.clear().await;
+                }
+            )*
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $lifecycle() {
+                    let Some(place) = TestIndex::new(IndexKind::$kind).await else { return };
+                    super::$lifecycle(&place).await;
+                    place.clear().await;
+                }
+            )*
+        }
+    };
+}
+
+tests_of_every_index! {
+    port: [
+        what_is_loaded_is_found_as_it_was,
+        deep_pages_join,
+        a_search_finds_what_exact_search_finds,
+        every_filter_leaves_exactly_what_it_says,
+    ],
+    lifecycle: [
+        a_refreshed_index_serves_what_was_published_last,
+        one_loader_at_a_time_and_what_it_drops_is_gone,
+        as_many_generations_are_kept_as_was_said,
+        no_query_fails_and_none_mixes_generations_while_others_are_published,
+        whatever_a_load_ends_in_the_old_generation_serves,
+    ]
 }
 
 fn value() -> impl Strategy<Value = FilterValue> {
@@ -232,7 +414,6 @@ fn value() -> impl Strategy<Value = FilterValue> {
 }
 
 fn filter() -> impl Strategy<Value = Filter> {
-    use std::ops::Bound;
     let names = ["brand", "tags", "product_type", "stock", "weight", "vegan", "price"];
     let attribute = || prop::sample::select(names.to_vec()).prop_map(str::to_owned);
     let bound =
@@ -257,58 +438,6 @@ fn filter() -> impl Strategy<Value = Filter> {
 /// Filters that fit the schema; the others are refused before they reach an index.
 fn resolved() -> impl Strategy<Value = ResolvedFilter> {
     filter().prop_filter_map("refused", |filter| filter.resolve(&schema()).ok())
-}
-
-#[test]
-fn every_filter_leaves_exactly_what_it_says() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let index = edge(dir.path());
-    runtime.block_on(load(&index, 0..120));
-    let generation: Arc<dyn Generation> = runtime.block_on(index.current(&CatalogName::default())).unwrap();
-    let products: Vec<_> = (0..120).map(product).collect();
-    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) };
-    let outcome = TestRunner::new(config).run(&resolved(), |filter| {
-        let expected: BTreeSet<_> = products
-            .iter()
-            .filter(|indexed| matches(&filter, &indexed.product))
-            .map(|indexed| indexed.product.id.to_string())
-            .collect();
-        let query = IndexQuery { filter: Some(filter), ..query(Target::Image, vector(1)) };
-        let found: BTreeSet<_> = runtime.block_on(found(&*generation, query)).into_iter().collect();
-        prop_assert_eq!(found, expected);
-        Ok(())
-    });
-    outcome.unwrap();
-}
-
-#[tokio::test]
-async fn one_loader_at_a_time_and_what_it_drops_is_gone() {
-    let dir = tempfile::tempdir().unwrap();
-    let index = edge(dir.path());
-    load(&index, 0..5).await;
-    let catalog = CatalogName::default();
-    let first = index.build(&catalog, &model(), &schema()).await.unwrap();
-    let second = edge(dir.path()).build(&catalog, &model(), &schema()).await.err();
-    assert!(matches!(second, Some(IndexError::Locked(_))), "{second:?}");
-    drop(first);
-    let mut third = index.build(&catalog, &model(), &schema()).await.unwrap();
-    third.add(vec![product(1)]).await.unwrap();
-    drop(third.seal().await.unwrap());
-    let generations = std::fs::read_dir(dir.path().join("default/generations")).unwrap().count();
-    assert_eq!(generations, 1);
-    assert_eq!(index.current(&catalog).await.unwrap().info().products, 5);
-}
-
-#[tokio::test]
-async fn two_generations_are_kept() {
-    let dir = tempfile::tempdir().unwrap();
-    for count in 1..5 {
-        load(&edge(dir.path()), 0..count).await;
-    }
-    let generations = std::fs::read_dir(dir.path().join("default/generations")).unwrap().count();
-    assert_eq!(generations, 2);
-    assert_eq!(edge(dir.path()).current(&CatalogName::default()).await.unwrap().info().products, 4);
 }
 
 #[tokio::test]

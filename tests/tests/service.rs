@@ -17,7 +17,8 @@ use vitrine_proto::v1::{
     SearchRequest, Signal, recommendation_service_client::RecommendationServiceClient, signal::Source,
 };
 use vitrine_tests::{
-    Server, ServingStatus, demo, free_address, load, load_well, loader, manifest, program, repository, small_feed,
+    Server, ServingStatus, StandIn, demo, free_address, load, load_well, loader, manifest, program, repository,
+    small_feed,
 };
 
 fn search(server: &str, arguments: &[&str]) -> std::process::Output {
@@ -76,6 +77,36 @@ async fn a_feed_is_loaded_served_and_searched_from_the_command_line() {
         assert!(!output.status.success() && error.contains(problem), "{arguments:?}: {error}");
     }
     assert!(server.terminate(), "SIGTERM is answered with a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_of_an_index_is_all_that_changes_with_a_qdrant_server() {
+    let (dir, qdrant) = (tempfile::tempdir().unwrap(), StandIn::start().await);
+    let feed = small_feed(dir.path(), 5);
+    qdrant.ask_for_key("s3cret");
+    let url = qdrant.url();
+    let mut without_key = loader(&feed, dir.path(), &["--index-url", &url]);
+    let refused = without_key.output().unwrap();
+    assert_eq!(refused.status.code(), Some(69), "{}", String::from_utf8_lossy(&refused.stderr));
+
+    let mut command = loader(&feed, dir.path(), &["--index-url", &url]);
+    let loaded = command.env("VITRINE_INDEX_API_KEY", "s3cret").output().unwrap();
+    assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
+    let server = Server::start_with(dir.path(), &["--index-url", &url], &[("VITRINE_INDEX_API_KEY", "s3cret")]).await;
+    let first = generation(&server).await;
+    let output = search(&server.address(), &["--text", "a chair", "--filter", "price > 0", "--limit", "3"]);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["results"].as_array().unwrap().len(), 3);
+
+    let mut command = loader(&feed, dir.path(), &["--index-url", &url, "--generations-kept", "1"]);
+    assert!(command.env("VITRINE_INDEX_API_KEY", "s3cret").status().unwrap().success());
+    let started = Instant::now();
+    while generation(&server).await == first {
+        assert!(started.elapsed() < Duration::from_secs(30), "the new generation never serves");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(qdrant.collections().len(), 1);
+    assert!(!dir.path().join("default").exists(), "nothing is in the directory");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,6 +66,12 @@ impl Embedding {
     }
 }
 
+impl AsRef<[f32]> for Embedding {
+    fn as_ref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
 /// What tells one model's vectors from another's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelInfo {

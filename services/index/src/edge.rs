@@ -18,7 +18,6 @@ mod point;
 
 use std::{
     collections::BTreeMap,
-    error::Error,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -37,6 +36,10 @@ use vitrine_core::{
 };
 
 use self::{build::EdgeBuilder, catalog::Catalog, directory::CatalogDirectory};
+use crate::{
+    ServedIndex,
+    error::{failed, unavailable},
+};
 
 /// Catalogues that are opened side by side: one that takes long does not hold up the others.
 const OPENED_AT_ONCE: usize = 4;
@@ -50,6 +53,8 @@ pub struct EdgeOptions {
     pub threads: usize,
     /// Most searches waiting or running.
     pub queue_size_max: usize,
+    /// How many generations stay after a new one was published, that one among them; at least 1.
+    pub generations_kept: usize,
 }
 
 /// All catalogues below one directory.
@@ -57,6 +62,7 @@ pub struct EdgeOptions {
 pub struct EdgeIndex {
     root: PathBuf,
     pool: Arc<ComputePool>,
+    generations_kept: usize,
     /// Those that were published, as far as somebody has looked.
     catalogs: Mutex<BTreeMap<CatalogName, Arc<Catalog>>>,
     /// Whether the catalogues could be listed when that was last tried.
@@ -71,43 +77,13 @@ impl EdgeIndex {
     pub fn new(options: EdgeOptions) -> Result<Self, IndexError> {
         let pool = ComputePool::new("index", options.threads, options.queue_size_max)
             .map_err(failed("start the index threads"))?;
-        Ok(Self { root: options.root, pool: Arc::new(pool), catalogs: Mutex::default(), listed: AtomicBool::new(true) })
-    }
-
-    /// Opens what was published since the last call, and lets go of what serves no more. Queries that run on an old
-    /// generation finish on it. A catalogue that cannot be opened keeps its old generation, and is tried again after a
-    /// pause that grows, or when something else is published. What fails is logged when it begins to.
-    pub async fn refresh(&self) {
-        let root = self.root.clone();
-        let names = match blocking("list the catalogues", move || CatalogDirectory::list(&root)).await {
-            Ok(names) => names,
-            Err(error) => {
-                if self.listed.swap(false, Ordering::Relaxed) {
-                    tracing::error!(error = %Chain(&error), "the index cannot be read; trying again");
-                }
-                return;
-            }
-        };
-        self.listed.store(true, Ordering::Relaxed);
-        self.catalogs().retain(|name, catalog| names.contains(name) || catalog.held().is_some());
-        let published: Vec<_> = names.iter().map(|name| self.published(name)).collect();
-        // What comes of it is in the catalogue's state.
-        let open = |catalog: Arc<Catalog>| async move { drop(catalog.open_current().await) };
-        stream::iter(published).for_each_concurrent(OPENED_AT_ONCE, open).await;
-    }
-
-    /// The catalogues that are open, and the generation that serves each.
-    pub fn serving(&self) -> Vec<(CatalogName, Arc<dyn Generation>)> {
-        let serving = |(name, catalog): (&CatalogName, &Arc<Catalog>)| {
-            let generation: Arc<dyn Generation> = catalog.held()?;
-            Some((name.clone(), generation))
-        };
-        self.catalogs().iter().filter_map(serving).collect()
-    }
-
-    /// Whether every catalogue that was published has a generation that is open, as far as could be seen.
-    pub fn is_whole(&self) -> bool {
-        self.listed.load(Ordering::Relaxed) && !self.catalogs().values().any(|catalog| catalog.is_failing())
+        Ok(Self {
+            root: options.root,
+            pool: Arc::new(pool),
+            generations_kept: options.generations_kept.max(1),
+            catalogs: Mutex::default(),
+            listed: AtomicBool::new(true),
+        })
     }
 
     fn published(&self, name: &CatalogName) -> Arc<Catalog> {
@@ -146,10 +122,46 @@ impl ProductIndex for EdgeIndex {
     ) -> Result<Box<dyn GenerationBuilder>, IndexError> {
         let directory = CatalogDirectory::new(&self.root, catalog);
         let (catalog, model, schema) = (catalog.clone(), model.clone(), schema.clone());
-        let pool = Arc::clone(&self.pool);
-        let begin = move || EdgeBuilder::begin(directory, &catalog, model, schema, pool);
+        let (pool, generations_kept) = (Arc::clone(&self.pool), self.generations_kept);
+        let begin = move || EdgeBuilder::begin(directory, generations_kept, &catalog, model, schema, pool);
         Ok(Box::new(blocking("begin a generation", begin).await?))
     }
+}
+
+#[async_trait]
+impl ServedIndex for EdgeIndex {
+    async fn refresh(&self) {
+        let root = self.root.clone();
+        let names = match blocking("list the catalogues", move || CatalogDirectory::list(&root)).await {
+            Ok(names) => names,
+            Err(error) => {
+                if self.listed.swap(false, Ordering::Relaxed) {
+                    tracing::error!(error = %Chain(&error), "the index cannot be read; trying again");
+                }
+                return;
+            }
+        };
+        self.listed.store(true, Ordering::Relaxed);
+        self.catalogs().retain(|name, catalog| names.contains(name) || catalog.held().is_some());
+        let published: Vec<_> = names.iter().map(|name| self.published(name)).collect();
+        // What comes of it is in the catalogue's state.
+        let open = |catalog: Arc<Catalog>| async move { drop(catalog.open_current().await) };
+        stream::iter(published).for_each_concurrent(OPENED_AT_ONCE, open).await;
+    }
+
+    fn serving(&self) -> Vec<(CatalogName, Arc<dyn Generation>)> {
+        let serving = |(name, catalog): (&CatalogName, &Arc<Catalog>)| {
+            let generation: Arc<dyn Generation> = catalog.held()?;
+            Some((name.clone(), generation))
+        };
+        self.catalogs().iter().filter_map(serving).collect()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.listed.load(Ordering::Relaxed) && !self.catalogs().values().any(|catalog| catalog.is_failing())
+    }
+
+    async fn settle(&self) {}
 }
 
 /// Does what waits for the disk, on a thread that may wait.
@@ -158,16 +170,6 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, IndexError> + Send + 'static,
 ) -> Result<T, IndexError> {
     compute::blocking(work).await.map_err(failed(context))?
-}
-
-/// That something did not work, and why.
-fn unavailable(context: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> IndexError {
-    IndexError::Unavailable { context: context.into(), source: Arc::from(source.into()) }
-}
-
-/// As [`unavailable`], for `map_err`.
-fn failed<E: Into<Box<dyn Error + Send + Sync>>>(context: impl Into<String>) -> impl FnOnce(E) -> IndexError {
-    move |error| unavailable(context, error)
 }
 
 fn refused(error: ComputeError) -> IndexError {

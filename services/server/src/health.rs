@@ -12,7 +12,7 @@
 
 use tonic_health::{ServingStatus, server::HealthReporter};
 use vitrine_core::embed::Embedder;
-use vitrine_index::EdgeIndex;
+use vitrine_index::ServedIndex;
 use vitrine_proto::v1::{
     catalog_service_server::SERVICE_NAME as CATALOG, embedding_service_server::SERVICE_NAME as EMBEDDING,
     recommendation_service_server::SERVICE_NAME as RECOMMENDATION,
@@ -29,7 +29,7 @@ pub(crate) struct Ability {
 
 impl Ability {
     /// What a model and an index can do.
-    pub(crate) fn of(embedder: &dyn Embedder, index: &EdgeIndex) -> Self {
+    pub(crate) fn of(embedder: &dyn Embedder, index: &dyn ServedIndex) -> Self {
         let embed = embedder.is_alive();
         let serving = index.serving();
         let fits = serving.iter().any(|(_, generation)| generation.info().model == *embedder.model());

@@ -7,7 +7,7 @@ use tokio::{net::TcpListener, runtime, task::JoinHandle, time};
 use tonic::transport::{Server, server::TcpIncoming};
 use vitrine_clip::{ClipEmbedder, Runtime};
 use vitrine_core::{cache::CachedEmbedder, embed::Embedder, limits::MESSAGE_BYTES_MAX, search::Search};
-use vitrine_index::{EdgeIndex, EdgeOptions};
+use vitrine_index::{IndexPlace, ServedIndex};
 use vitrine_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
@@ -101,14 +101,10 @@ pub async fn run(
         Some(address) => Some(metrics::serve(address, metrics::install()?).await?),
         None => None,
     };
-    let index = Arc::new(EdgeIndex::new(EdgeOptions {
-        root: settings.index_dir().to_owned(),
-        threads: settings.index_threads(),
-        queue_size_max: settings.queue_size_max(),
-    })?);
+    let index = vitrine_index::open(settings.index().clone())?;
     let mut model = load_model(&settings);
     let started = tokio::select! {
-        embedder = start_parts(&settings, &mut model, &index) => Some(embedder?),
+        embedder = start_parts(&settings, &mut model, &*index) => Some(embedder?),
         _ = &mut stop => None,
     };
     let Some(embedder) = started else {
@@ -117,7 +113,7 @@ pub async fn run(
         drop(model.await);
         return Ok(());
     };
-    let search = Search::new(Arc::clone(&embedder), Arc::<EdgeIndex>::clone(&index), settings.search());
+    let search = Search::new(Arc::clone(&embedder), Arc::<dyn ServedIndex>::clone(&index), settings.search());
     let search = Arc::new(search);
     let service = Service::new(search, Arc::clone(&embedder));
     let requests = Admission::new(settings.requests_max(), settings.deadline_max());
@@ -148,10 +144,10 @@ pub async fn run(
             // A dropped sender is the end of this function, which drops the server, too.
             drop(drain.await);
         });
-    health.follow(Ability::of(&*embedder, &index)).await;
+    health.follow(Ability::of(&*embedder, &*index)).await;
     tracing::info!(%address, "listening");
 
-    let watching = watch(&*embedder, &index, &mut health, settings.index_poll());
+    let watching = watch(&*embedder, &*index, &mut health, settings.index_poll());
     let mut server = std::pin::pin!(server);
     let pause = tokio::select! {
         stopped = &mut server => return stopped.context("serve"),
@@ -201,11 +197,15 @@ fn load_model(settings: &Settings) -> JoinHandle<anyhow::Result<ClipEmbedder>> {
 async fn start_parts(
     settings: &Settings,
     model: &mut JoinHandle<anyhow::Result<ClipEmbedder>>,
-    index: &EdgeIndex,
+    index: &dyn ServedIndex,
 ) -> anyhow::Result<Arc<dyn Embedder>> {
     index.refresh().await;
     if index.serving().is_empty() && index.is_whole() {
-        tracing::warn!(index_dir = %settings.index_dir().display(), "no catalogue there yet; run catalog-loader");
+        let place = match settings.index() {
+            IndexPlace::Directory(edge) => edge.root.display().to_string(),
+            IndexPlace::Server(server) => server.url.to_string(),
+        };
+        tracing::warn!(index = place, "no catalogue there yet; run catalog-loader");
     }
     let model = model.await.context("load the model")??;
     tracing::info!(fingerprint = model.model().fingerprint, dimensions = model.model().dimensions, "model loaded");
@@ -218,7 +218,7 @@ async fn start_parts(
 }
 
 /// Opens newly published generations, and says what can be searched.
-async fn watch(embedder: &dyn Embedder, index: &EdgeIndex, health: &mut Health, every: Duration) {
+async fn watch(embedder: &dyn Embedder, index: &dyn ServedIndex, health: &mut Health, every: Duration) {
     let mut ticks = time::interval(every);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {

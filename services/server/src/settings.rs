@@ -23,6 +23,7 @@ use figment::{
 use serde::Serialize;
 use vitrine_clip::{ClipOptions, ExecutionProvider, Precision};
 use vitrine_core::search::SearchConfig;
+use vitrine_index::{ApiKey, EdgeOptions, IndexPlace, QdrantOptions, ServerUrl};
 
 use crate::telemetry::{LogFilter, LogFormat};
 
@@ -30,8 +31,22 @@ use crate::telemetry::{LogFilter, LogFormat};
 pub const EXIT_WRONG_SETTINGS: u8 = 64;
 
 const ENV_PREFIX: &str = "VITRINE_";
+/// The setting that is a secret, and therefore no setting.
+const API_KEY: &str = "index_api_key";
 /// Variables with the prefix that belong to the other commands.
-const OTHER_VARIABLES: [&str; 2] = ["catalog", "server"];
+const OTHER_VARIABLES: [&str; 11] = [
+    "catalog",
+    "server",
+    "index_shards",
+    "index_replicas",
+    "index_write_consistency",
+    "index_on_disk",
+    "index_quantisation",
+    "index_hnsw_m",
+    "index_hnsw_ef_construct",
+    "index_load_timeout_ms",
+    "index_green_wait_ms_max",
+];
 
 /// Settings as flags, not checked yet.
 #[derive(Debug, Default, Args, Serialize)]
@@ -52,6 +67,28 @@ pub struct Flags {
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index_dir: Option<String>,
+    /// Address of a Qdrant server or cluster that has the index, in place of the directory; https:// for TLS. The key
+    /// that it asks for is read from the variable VITRINE_INDEX_API_KEY only.
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index_url: Option<String>,
+    /// Longest wait for one answer of that server, in ms. [default: 5000]
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index_timeout_ms: Option<String>,
+    /// Connections to that server. [default: 4]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index_connections: Option<String>,
+    /// Fewest candidates that the server's graph search keeps in hand; more find more, slower. [default: 128]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index_search_width: Option<String>,
+    /// How many times more candidates quantised vectors find than are asked for, before these are scored exactly; 0 is
+    /// by their kind: 2 for int8, 4 for product and binary. [default: 0]
+    #[arg(long, value_name = "TIMES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index_oversampling: Option<String>,
     /// Threads that search the index; 0 is one for each core. [default: 0]
     #[arg(long, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,8 +182,7 @@ pub struct Flags {
 pub struct Settings {
     listen: SocketAddr,
     metrics_listen: Option<SocketAddr>,
-    index_dir: PathBuf,
-    index_threads: usize,
+    index: IndexPlace,
     index_poll: Duration,
     model_dir: PathBuf,
     ort_dylib_path: Option<PathBuf>,
@@ -187,10 +223,12 @@ impl Settings {
     /// where it came from.
     pub fn load(flags: &Flags, env: impl Iterator<Item = (String, String)>) -> Result<Self, SettingsErrors> {
         let (mut variables, mut config, mut library) = (Dict::new(), flags.config.clone(), None);
-        let mut log_filter = None;
+        let (mut log_filter, mut api_key) = (None, None);
         for (name, value) in env {
             match name.strip_prefix(ENV_PREFIX).map(str::to_ascii_lowercase) {
                 Some(name) if name == "config" => config = config.or(Some(value.into())),
+                // Never among the layers: what is wrong there is shown.
+                Some(name) if name == API_KEY => api_key = Some(value).filter(|key| !key.is_empty()),
                 Some(name) if OTHER_VARIABLES.contains(&name.as_str()) || is_service_link(&name) => {}
                 Some(name) => drop(variables.insert(name, Value::from(value))),
                 None if name == "ORT_DYLIB_PATH" => library = Some(Value::from(value)),
@@ -208,7 +246,7 @@ impl Settings {
             layers = layers.merge(Toml::string(&content));
         }
         let layers = layers.merge(Layer { name: "the environment", values: variables });
-        Reader::new(layers.merge(Serialized::defaults(flags))).read(log_filter)
+        Reader::new(layers.merge(Serialized::defaults(flags))).read(log_filter, api_key.as_deref())
     }
 
     /// What log lines look like.
@@ -231,14 +269,9 @@ impl Settings {
         self.metrics_listen
     }
 
-    /// The directory of the index.
-    pub fn index_dir(&self) -> &Path {
-        &self.index_dir
-    }
-
-    /// Threads that search the index.
-    pub fn index_threads(&self) -> usize {
-        self.index_threads
+    /// Where the index is.
+    pub fn index(&self) -> &IndexPlace {
+        &self.index
     }
 
     /// How often to look for a newly published generation.
@@ -333,7 +366,7 @@ impl Reader {
         Self { layers, known: BTreeSet::new(), errors: Vec::new() }
     }
 
-    fn read(mut self, log_filter: Option<String>) -> Result<Settings, SettingsErrors> {
+    fn read(mut self, log_filter: Option<String>, api_key: Option<&str>) -> Result<Settings, SettingsErrors> {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let all_cores = |threads: usize| if threads == 0 { cores } else { threads };
         let queue_size_max = self.number("queue_size_max", 256, 1..=65_536);
@@ -341,8 +374,7 @@ impl Reader {
             // Loopback: a service without authentication is not to be offered to a network by default.
             listen: self.parse("listen", "127.0.0.1:50051"),
             metrics_listen: self.parse_if_written("metrics_listen"),
-            index_dir: self.parse("index_dir", "data/index"),
-            index_threads: all_cores(self.number("index_threads", 0, 0..=1024)),
+            index: self.index(api_key, queue_size_max, all_cores),
             index_poll: self.millis("index_poll_ms", 1000, 10..=3_600_000),
             model_dir: self.parse("model_dir", "models/mini"),
             ort_dylib_path: self.parse_if_written("ort_dylib_path"),
@@ -379,6 +411,60 @@ impl Reader {
         };
         self.refuse_unknown();
         if self.errors.is_empty() { Ok(settings) } else { Err(SettingsErrors(self.errors)) }
+    }
+
+    /// Where the index is. All of its settings are checked, those of the place that is not used, too.
+    fn index(
+        &mut self,
+        api_key: Option<&str>,
+        queue_size_max: usize,
+        all_cores: impl FnOnce(usize) -> usize,
+    ) -> IndexPlace {
+        let edge = EdgeOptions {
+            root: self.parse("index_dir", "data/index"),
+            threads: all_cores(self.number("index_threads", 0, 0..=1024)),
+            queue_size_max,
+            generations_kept: 2,
+        };
+        let url = self.written("index_url").filter(|url| !url.is_empty());
+        let url = url.and_then(|written| match written.parse::<ServerUrl>() {
+            Ok(url) => Some(url),
+            Err(problem) => {
+                self.wrong("index_url", &written, problem);
+                None
+            }
+        });
+        // A hundred times what a query takes; a server that needs longer does not answer any more.
+        let timeout = self.millis("index_timeout_ms", 5000, 1..=600_000);
+        // 4: one connection carries about a gigabit; more only help larger answers.
+        let connections = self.number("index_connections", 4, 1..=64);
+        let search_width = self.number("index_search_width", 128, 1..=65_536);
+        let oversampling = Some(self.number("index_oversampling", 0.0, 0.0..=64.0)).filter(|times| *times > 0.0);
+        let api_key = api_key.and_then(|key| match key.parse::<ApiKey>() {
+            Ok(key) => Some(key),
+            Err(problem) => {
+                self.errors.push(format!("`VITRINE_INDEX_API_KEY` in the environment {problem}"));
+                None
+            }
+        });
+        if self.layers.contains(API_KEY) {
+            // Known now, so that it is not called unknown, too. Its value is not shown.
+            self.known.insert(API_KEY);
+            let problem = "is a secret, and read from the variable `VITRINE_INDEX_API_KEY` only";
+            self.errors.push(format!("`{API_KEY}` in the file {problem}"));
+        }
+        match url {
+            None => IndexPlace::Directory(edge),
+            Some(url) => IndexPlace::Server(Box::new(QdrantOptions {
+                api_key,
+                timeout,
+                connections,
+                queue_size_max,
+                search_width,
+                oversampling,
+                ..QdrantOptions::new(url)
+            })),
+        }
     }
 
     /// The setting as it was written, if it was.
@@ -517,6 +603,40 @@ mod tests {
           `precision` is `fp8` in the environment: is `fp8`, not auto, fp32, fp16, bf16 or int8
           `text_share` is `NaN` in the command line: not a number from 0 to 1
           `batch_sise_max` is not a setting; see `vitrine serve --help`
+        ");
+    }
+
+    #[test]
+    fn an_address_puts_the_index_on_a_server_and_without_one_it_is_in_the_directory() {
+        let settings = load("index_dir = \"here\"", &[], &Flags::default()).unwrap();
+        assert!(matches!(settings.index(), IndexPlace::Directory(edge) if edge.root == Path::new("here")));
+        let env = [("VITRINE_INDEX_URL", "https://qdrant.example"), ("VITRINE_INDEX_API_KEY", "s3cret")];
+        let settings = load("index_oversampling = 3", &env, &Flags::default()).unwrap();
+        let IndexPlace::Server(server) = settings.index() else { panic!("{:?}", settings.index()) };
+        assert_eq!(server.url.to_string(), "https://qdrant.example:6334");
+        assert_eq!((server.oversampling, server.api_key.clone()), (Some(3.0), "s3cret".parse().ok()));
+        assert!(!format!("{settings:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_key_is_refused_in_a_file_and_not_shown_when_it_is_wrong() {
+        let (file, env) = ("index_api_key = \"s3cret\"", [("VITRINE_INDEX_API_KEY", "s3 cret")]);
+        let errors = load(file, &env, &Flags::default()).unwrap_err();
+        insta::assert_snapshot!(errors, @r"
+        2 things are wrong in the settings:
+          `VITRINE_INDEX_API_KEY` in the environment is empty, or has a character that is not visible ASCII
+          `index_api_key` in the file is a secret, and read from the variable `VITRINE_INDEX_API_KEY` only
+        ");
+    }
+
+    #[test]
+    fn what_is_no_address_of_an_index_is_an_error() {
+        let flags = Flags { index_url: Some("qdrant:6334".to_owned()), ..Flags::default() };
+        let errors = load("index_connections = 0", &[], &flags).unwrap_err();
+        insta::assert_snapshot!(errors, @r"
+        2 things are wrong in the settings:
+          `index_url` is `qdrant:6334` in the command line: is not an address such as `http://127.0.0.1:6334`
+          `index_connections` is `0` in the file: not a number from 1 to 64
         ");
     }
 

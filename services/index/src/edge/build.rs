@@ -17,20 +17,21 @@ use vitrine_core::{
 use super::{
     blocking,
     directory::{BuildLock, CatalogDirectory, GenerationDirectory},
-    failed,
     generation::{EdgeGeneration, Shard},
-    point::{payload_indexes, to_point, vector_name},
-    unavailable,
+    point::{payload_indexes, to_point},
 };
-
-/// From how much vector data on a graph is built, in KiB; below it, every query compares with every product.
-/// 20,000: comparing with that much takes about three milliseconds and misses nothing.
-const GRAPH_KIB_MIN: usize = 20_000;
+use crate::{
+    GRAPH_KIB_MIN,
+    error::{failed, unavailable},
+    payload::vector_name,
+    refuse_misshapen,
+};
 
 /// The files of a generation that does not serve yet. Dropping them removes them.
 struct Partial {
     catalog: CatalogDirectory,
     directory: Option<GenerationDirectory>,
+    generations_kept: usize,
     lock: BuildLock,
 }
 
@@ -63,6 +64,7 @@ struct EdgeSealed {
 impl EdgeBuilder {
     pub(super) fn begin(
         catalog: CatalogDirectory,
+        generations_kept: usize,
         name: &CatalogName,
         model: ModelInfo,
         schema: Schema,
@@ -73,7 +75,7 @@ impl EdgeBuilder {
         let lock = lock.ok_or_else(|| IndexError::Locked(name.clone()))?;
         let (id, directory) = catalog.begin(&lock).map_err(failed(CONTEXT))?;
         let shard_path = directory.shard();
-        let partial = Partial { catalog, directory: Some(directory), lock };
+        let partial = Partial { catalog, directory: Some(directory), generations_kept, lock };
         let shard = EdgeShard::new(&shard_path, config(model.dimensions)).map_err(failed(CONTEXT))?;
         for (field_name, field_type) in payload_indexes(&schema) {
             let create = CreateIndex { field_name, field_schema: Some(field_type.into()) };
@@ -104,14 +106,7 @@ impl GenerationBuilder for EdgeBuilder {
         let dimensions = self.info.model.dimensions;
         let shard = Arc::clone(&self.shard);
         blocking("add products", move || {
-            let wrong = |indexed: &&IndexedProduct| {
-                let mut embeddings = indexed.image_embeddings.iter().chain([&indexed.text_embedding]);
-                indexed.image_embeddings.is_empty() || embeddings.any(|e| e.values().len() != dimensions)
-            };
-            if let Some(indexed) = products.iter().find(wrong) {
-                let reason = format!("it has no picture vector, or one that is not of {dimensions} dimensions");
-                return Err(unavailable(format!("add product `{}`", indexed.product.id), reason));
-            }
+            refuse_misshapen(&products, dimensions)?;
             let points = products.iter().map(|indexed| Ok(to_point(indexed)?.into()));
             let points = PointInsertOperations::PointsList(points.collect::<Result<_, IndexError>>()?);
             let upsert = UpdateOperation::PointOperation(PointOperations::UpsertPoints(points));
@@ -156,7 +151,7 @@ impl SealedGeneration for EdgeSealed {
                 partial.catalog.publish(&partial.lock, &id, directory).map_err(failed(CONTEXT))?;
             }
             partial.directory = None;
-            if let Err(error) = partial.catalog.prune(&partial.lock) {
+            if let Err(error) = partial.catalog.prune(&partial.lock, partial.generations_kept) {
                 tracing::warn!(%error, "could not remove an old generation");
             }
             Ok(())

@@ -15,7 +15,7 @@ use vitrine_core::{
     product::{CatalogName, Schema},
 };
 
-use super::{failed, unavailable};
+use crate::error::{failed, unavailable};
 
 const CURRENT: &str = "CURRENT";
 const PARTIAL: &str = "partial";
@@ -134,12 +134,12 @@ impl CatalogDirectory {
         self.path.parent().map_or(Ok(()), sync)
     }
 
-    /// Removes all generations but the serving one and the one before it. One that a process has open stays.
-    pub(super) fn prune(&self, _lock: &BuildLock) -> io::Result<()> {
+    /// Removes all generations but the newest, of which the serving one is the first. One that a process has open stays.
+    pub(super) fn prune(&self, _lock: &BuildLock, kept: usize) -> io::Result<()> {
         let entries = fs::read_dir(self.generations())?;
         let mut whole = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
         whole.sort();
-        whole.truncate(whole.len().saturating_sub(2));
+        whole.truncate(whole.len().saturating_sub(kept));
         whole.iter().try_for_each(|path| remove_if_free(path))
     }
 

@@ -1,93 +1,48 @@
-//! Filters in Qdrant's terms.
-
-use std::ops::Bound;
+//! Filters in Qdrant Edge's types.
 
 use qdrant_edge::{
-    Condition as EdgeCondition, FieldCondition, Filter, IsEmptyCondition, JsonPath, Match, Range,
-    external::ordered_float::OrderedFloat,
-};
-use vitrine_core::{
-    filter::{Condition, NumberRange, ResolvedFilter},
-    index::IndexQuery,
-    product::{AttributeType, Schema},
+    Condition, FieldCondition, Filter, IsEmptyCondition, Match, PointId, Range, external::ordered_float::OrderedFloat,
 };
 
-use super::point::{amount_key, key, point_id, under_key};
+use super::point::path;
+use crate::filter::{Clause, Limits};
 
-/// What a query leaves of a generation; `None` is everything.
-pub(super) fn of_query(query: &IndexQuery, schema: &Schema) -> Option<Filter> {
-    let excluded: Vec<_> = query.exclude.iter().map(point_id).collect();
-    let wanted = query.filter.as_ref().map(|filter| condition(filter, schema));
-    if excluded.is_empty() && wanted.is_none() {
-        return None;
-    }
-    let excluded = (!excluded.is_empty()).then(|| vec![EdgeCondition::HasId(excluded.into_iter().collect())]);
-    Some(Filter { must: wanted.map(|wanted| vec![wanted]), must_not: excluded, ..Filter::default() })
-}
-
-fn condition(filter: &ResolvedFilter, schema: &Schema) -> EdgeCondition {
-    let each = |filters: &[ResolvedFilter]| filters.iter().map(|filter| condition(filter, schema)).collect::<Vec<_>>();
-    match filter {
-        ResolvedFilter::All(filters) if filters.is_empty() => always(),
-        ResolvedFilter::All(filters) => {
-            EdgeCondition::Filter(Filter { must: Some(each(filters)), ..Filter::default() })
-        }
-        ResolvedFilter::Any(filters) if filters.is_empty() => not(always()),
-        ResolvedFilter::Any(filters) => any(each(filters)),
-        ResolvedFilter::Not(filter) => not(condition(filter, schema)),
-        ResolvedFilter::Is { attribute, condition } => is(attribute, condition, schema),
+/// A clause as a filter.
+pub(super) fn to_filter(clause: Clause) -> Filter {
+    let each = |clauses: Vec<Clause>| Some(clauses.into_iter().map(to_condition).collect());
+    match clause {
+        // No condition at all is one that always holds.
+        Clause::All(clauses) if clauses.is_empty() => Filter::default(),
+        Clause::All(clauses) => Filter { must: each(clauses), ..Filter::default() },
+        Clause::Any(clauses) => Filter { should: each(clauses), ..Filter::default() },
+        Clause::Not(clause) => Filter { must_not: Some(vec![to_condition(*clause)]), ..Filter::default() },
+        leaf @ (Clause::Texts(..)
+        | Clause::Integers(..)
+        | Clause::Bool(..)
+        | Clause::Range(..)
+        | Clause::Empty(_)
+        | Clause::Ids(_)) => Filter { must: Some(vec![to_condition(leaf)]), ..Filter::default() },
     }
 }
 
-fn is(attribute: &str, condition: &Condition, schema: &Schema) -> EdgeCondition {
-    match condition {
-        Condition::KeywordIn(texts) => matches(key(attribute), texts.clone()),
-        Condition::PathIn(paths) => matches(key(attribute), paths.iter().map(ToString::to_string).collect::<Vec<_>>()),
-        Condition::PathUnder(path) => matches(under_key(attribute), vec![path.to_string()]),
-        Condition::IntegerIn(numbers) => matches(key(attribute), numbers.clone()),
-        Condition::BoolIs(yes) => matches(key(attribute), *yes),
-        Condition::Number(range) => within(key(attribute), *range),
-        Condition::Amount(currency, range) => within(amount_key(attribute, *currency), *range),
-        Condition::Exists => match schema.attributes.get(attribute) {
-            // Money is indexed for each currency.
-            Some(spec) if spec.kind == AttributeType::Money => {
-                any(spec.currencies.iter().map(|currency| present(amount_key(attribute, *currency))).collect())
-            }
-            _ => present(key(attribute)),
-        },
+fn to_condition(clause: Clause) -> Condition {
+    match clause {
+        Clause::Texts(key, texts) => matches(&key, texts.into()),
+        Clause::Integers(key, numbers) => matches(&key, numbers.into()),
+        Clause::Bool(key, yes) => matches(&key, yes.into()),
+        Clause::Range(key, limits) => Condition::Field(FieldCondition::new_range(path(&key), to_range(limits))),
+        Clause::Empty(key) => Condition::IsEmpty(IsEmptyCondition::from(path(&key))),
+        Clause::Ids(ids) => Condition::HasId(ids.into_iter().map(PointId::Uuid).collect()),
+        tree @ (Clause::All(_) | Clause::Any(_) | Clause::Not(_)) => Condition::Filter(to_filter(tree)),
     }
 }
 
-fn matches(key: JsonPath, value: impl Into<Match>) -> EdgeCondition {
-    EdgeCondition::Field(FieldCondition::new_match(key, value.into()))
+fn matches(key: &str, value: Match) -> Condition {
+    Condition::Field(FieldCondition::new_match(path(key), value))
 }
 
-fn within(key: JsonPath, range: NumberRange) -> EdgeCondition {
-    let (gte, gt) = inclusive_and_exclusive(range.lower);
-    let (lte, lt) = inclusive_and_exclusive(range.upper);
-    EdgeCondition::Field(FieldCondition::new_range(key, Range { gte, gt, lte, lt }))
-}
-
-fn inclusive_and_exclusive(bound: Bound<f64>) -> (Option<OrderedFloat<f64>>, Option<OrderedFloat<f64>>) {
-    match bound {
-        Bound::Included(number) => (Some(OrderedFloat(number)), None),
-        Bound::Excluded(number) => (None, Some(OrderedFloat(number))),
-        Bound::Unbounded => (None, None),
-    }
-}
-
-fn present(key: JsonPath) -> EdgeCondition {
-    not(EdgeCondition::IsEmpty(IsEmptyCondition::from(key)))
-}
-
-fn any(conditions: Vec<EdgeCondition>) -> EdgeCondition {
-    EdgeCondition::Filter(Filter { should: Some(conditions), ..Filter::default() })
-}
-
-fn not(condition: EdgeCondition) -> EdgeCondition {
-    EdgeCondition::Filter(Filter { must_not: Some(vec![condition]), ..Filter::default() })
-}
-
-fn always() -> EdgeCondition {
-    EdgeCondition::Filter(Filter::default())
+fn to_range(limits: Limits) -> Range<OrderedFloat<f64>> {
+    let Limits { gte, gt, lte, lt } = limits;
+    let ordered = |limit: Option<f64>| limit.map(OrderedFloat);
+    Range { gte: ordered(gte), gt: ordered(gt), lte: ordered(lte), lt: ordered(lt) }
 }

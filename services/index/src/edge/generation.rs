@@ -1,8 +1,7 @@
 //! A whole generation on disk, open for search.
 
 use std::{
-    cmp::Reverse,
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
@@ -14,29 +13,28 @@ use std::{
 use async_trait::async_trait;
 use qdrant_edge::{
     CountRequest, EdgeShard, NamedQuery, OperationResult, PointId, QueryEnum, QueryRequest, Record, ScoringQuery,
-    SearchParams, VectorInternal, WithPayloadInterface, WithVector, external::ordered_float::OrderedFloat,
+    SearchParams, VectorInternal, WithPayloadInterface, WithVector,
 };
 use tokio::runtime::Handle;
 use vitrine_core::{
     compute::ComputePool,
     embed::Lane,
-    index::{Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, QueryVector, Similarity, Target},
+    index::{Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, QueryVector, Target},
     product::ProductId,
 };
 
 use super::{
     directory::GenerationDirectory,
-    failed, filter,
-    point::{point_id, sides, to_embeddings, to_product, vector_name},
-    refused, unavailable,
+    filter::to_filter,
+    point::{sides, to_embeddings, to_product},
+    refused,
 };
-
-/// Fewest candidates that the graph search keeps in hand; more find more of the true neighbours.
-/// 128: Qdrant's own default is 100, and a page of products is read by people who notice what is missing.
-const SEARCH_WIDTH_MIN: usize = 128;
-/// Candidates taken for each vector of a query of several, whose best sums need not lead in either. The same for every
-/// page, so that pages join.
-const CANDIDATES: usize = 1000;
+use crate::{
+    error::{failed, unavailable},
+    filter,
+    payload::{point_id, vector_name},
+    scoring::{CANDIDATES, Candidate, SEARCH_WIDTH_MIN, Union, page, similarities},
+};
 
 /// A generation, open.
 pub(super) struct EdgeGeneration {
@@ -92,13 +90,13 @@ impl Generation for EdgeGeneration {
 
     async fn search(&self, query: IndexQuery) -> Result<Vec<Hit>, IndexError> {
         let shard = Arc::clone(&self.shard);
-        let filter = filter::of_query(&query, &self.info.schema);
+        let filter = filter::of_query(&query, &self.info.schema).map(to_filter);
         self.pool.run(Lane::Interactive, move || shard.search(&query, filter)).await.map_err(refused)?
     }
 
     async fn get(&self, id: &ProductId) -> Result<Option<IndexedProduct>, IndexError> {
         let shard = Arc::clone(&self.shard);
-        let id = point_id(id);
+        let id = PointId::Uuid(point_id(id));
         self.pool.run(Lane::Interactive, move || shard.get(id)).await.map_err(refused)?
     }
 }
@@ -177,17 +175,14 @@ impl Shard {
         if query.limit == 0 {
             return Ok(Vec::new());
         }
-        let mut scored: Vec<Candidate> = match query.vectors.as_slice() {
+        let candidates = match query.vectors.as_slice() {
             [only] => {
                 let found = self.nearest(only, filter, wanted)?.into_iter();
-                found.map(|(id, cosine)| Candidate { id, score: cosine * only.share, cosines: vec![cosine] }).collect()
+                found.map(|(id, cosine)| Candidate::of_one(only, id, cosine)).collect()
             }
             several => self.nearest_by_sum(several, filter.as_ref())?,
         };
-        scored.retain(|candidate| query.score_min.is_none_or(|score_min| candidate.score >= score_min));
-        scored.sort_unstable_by_key(|candidate| (Reverse(OrderedFloat(candidate.score)), candidate.id));
-
-        let page: Vec<Candidate> = scored.into_iter().skip(query.offset).take(query.limit).collect();
+        let page = page(candidates, query);
         let ids: Vec<PointId> = page.iter().map(|candidate| candidate.id).collect();
         let mut products = HashMap::with_capacity(ids.len());
         for record in self.retrieve(&ids, Part::Payload)? {
@@ -196,15 +191,13 @@ impl Shard {
         // Vectors are large, and only tell which of several pictures came nearest.
         let several = products.iter().filter(|(_, product)| product.image_links.len() > 1).map(|(id, _)| *id);
         let vectors = self.retrieve(&several.collect::<Vec<_>>(), Part::Vectors)?;
-        let mut vectors: HashMap<PointId, Record> = vectors.into_iter().map(|record| (record.id, record)).collect();
-        let hits = page.into_iter().filter_map(|Candidate { id, score, cosines }| {
-            let similarities = match vectors.remove(&id) {
-                Some(record) => similarities(&query.vectors, &record),
-                None => {
-                    query.vectors.iter().zip(cosines).map(|(vector, cosine)| of_first_picture(vector, cosine)).collect()
-                }
+        let vectors: HashMap<PointId, Record> = vectors.into_iter().map(|record| (record.id, record)).collect();
+        let hits = page.into_iter().filter_map(|candidate| {
+            let similarities = match vectors.get(&candidate.id) {
+                Some(record) => similarities(&query.vectors, |target| sides(record.vector.as_ref(), target)),
+                None => candidate.similarities(&query.vectors),
             };
-            Some(Hit { product: products.remove(&id)?, score, similarities })
+            Some(Hit { product: products.remove(&candidate.id)?, score: candidate.score, similarities })
         });
         Ok(hits.collect())
     }
@@ -214,28 +207,24 @@ impl Shard {
         &self,
         vectors: &[QueryVector],
         filter: Option<&qdrant_edge::Filter>,
-    ) -> Result<Vec<Candidate>, IndexError> {
-        let mut cosines = HashMap::<PointId, Vec<f32>>::with_capacity(2 * CANDIDATES);
-        for (number, vector) in vectors.iter().enumerate() {
+    ) -> Result<Vec<Candidate<PointId>>, IndexError> {
+        let mut union = Union::new(vectors.len());
+        for (nth, vector) in vectors.iter().enumerate() {
             for (id, cosine) in self.nearest(vector, filter.cloned(), CANDIDATES)? {
-                let known = cosines.entry(id).or_default();
-                // Shorter than this, it is not among the candidates of every vector before.
-                if known.len() == number {
-                    known.push(cosine);
-                }
+                union.add(nth, id, cosine);
             }
         }
         // Those that are not among every vector's candidates are scored from their own vectors.
-        let partly = cosines.iter().filter(|(_, known)| known.len() < vectors.len()).map(|(id, _)| *id);
-        for record in self.retrieve(&partly.collect::<Vec<_>>(), Part::Vectors)? {
-            let sides = similarities(vectors, &record).into_iter().map(|side| side.cosine);
-            cosines.insert(record.id, sides.collect());
+        let partly: BTreeSet<PointId> = (0..vectors.len()).flat_map(|nth| union.missing(nth)).collect();
+        for record in self.retrieve(&Vec::from_iter(partly), Part::Vectors)? {
+            let found = similarities(vectors, |target| sides(record.vector.as_ref(), target));
+            for (nth, vector) in vectors.iter().enumerate() {
+                if let Some(similarity) = found.iter().find(|similarity| similarity.target == vector.target) {
+                    union.add(nth, record.id, similarity.cosine);
+                }
+            }
         }
-        let scored = cosines.into_iter().map(|(id, cosines)| {
-            let score = vectors.iter().zip(&cosines).map(|(vector, cosine)| vector.share * cosine).sum();
-            Candidate { id, score, cosines }
-        });
-        Ok(scored.collect())
+        Ok(union.candidates(vectors))
     }
 
     fn nearest(
@@ -276,28 +265,4 @@ enum Part {
     Payload,
     Vectors,
     All,
-}
-
-/// A point that may be in the answer, with its cosine to each vector of the query.
-struct Candidate {
-    id: PointId,
-    score: f32,
-    cosines: Vec<f32>,
-}
-
-/// How near each side of a product comes to its vector of the query.
-fn similarities(vectors: &[QueryVector], record: &Record) -> Vec<Similarity> {
-    let nearest = |vector: &QueryVector| {
-        let sides = sides(record.vector.as_ref(), vector.target);
-        let cosines = sides.iter().map(|side| vector.embedding.cosine_to(side)).enumerate();
-        let (picture, cosine) = cosines.max_by(|a, b| a.1.total_cmp(&b.1))?;
-        let picture = (vector.target == Target::Image).then_some(picture);
-        Some(Similarity { target: vector.target, cosine, picture })
-    };
-    vectors.iter().filter_map(nearest).collect()
-}
-
-/// The same for a product with one picture, whose cosine is known.
-fn of_first_picture(vector: &QueryVector, cosine: f32) -> Similarity {
-    Similarity { target: vector.target, cosine, picture: (vector.target == Target::Image).then_some(0) }
 }

@@ -1,0 +1,105 @@
+//! Filters over the payload, before they are put in the types of one Qdrant or the other.
+
+use std::ops::Bound;
+
+use uuid::Uuid;
+use vitrine_core::{
+    filter::{Condition, NumberRange, ResolvedFilter},
+    index::IndexQuery,
+    product::{AttributeType, Schema},
+};
+
+use crate::payload::{amount_key, key, point_id, under_key};
+
+/// What a point must be like.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Clause {
+    /// Every one holds; all points, if there is none.
+    All(Vec<Clause>),
+    /// At least one holds; never empty.
+    Any(Vec<Clause>),
+    /// This does not hold.
+    Not(Box<Clause>),
+    /// One of the texts at the key is one of these.
+    Texts(String, Vec<String>),
+    /// The number at the key is one of these.
+    Integers(String, Vec<i64>),
+    /// What is at the key.
+    Bool(String, bool),
+    /// The number at the key is within.
+    Range(String, Limits),
+    /// There is nothing at the key.
+    Empty(String),
+    /// It is one of these points.
+    Ids(Vec<Uuid>),
+}
+
+/// A range as Qdrant says it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Limits {
+    pub(crate) gte: Option<f64>,
+    pub(crate) gt: Option<f64>,
+    pub(crate) lte: Option<f64>,
+    pub(crate) lt: Option<f64>,
+}
+
+impl From<NumberRange> for Limits {
+    fn from(range: NumberRange) -> Self {
+        let split = |bound| match bound {
+            Bound::Included(number) => (Some(number), None),
+            Bound::Excluded(number) => (None, Some(number)),
+            Bound::Unbounded => (None, None),
+        };
+        let ((gte, gt), (lte, lt)) = (split(range.lower), split(range.upper));
+        Self { gte, gt, lte, lt }
+    }
+}
+
+/// What a query leaves of a generation; `None` is everything.
+pub(crate) fn of_query(query: &IndexQuery, schema: &Schema) -> Option<Clause> {
+    let excluded = (!query.exclude.is_empty()).then(|| not(Clause::Ids(query.exclude.iter().map(point_id).collect())));
+    let clauses: Vec<_> = query.filter.iter().map(|filter| clause(filter, schema)).chain(excluded).collect();
+    (!clauses.is_empty()).then_some(Clause::All(clauses))
+}
+
+fn clause(filter: &ResolvedFilter, schema: &Schema) -> Clause {
+    let each = |filters: &[ResolvedFilter]| filters.iter().map(|filter| clause(filter, schema)).collect();
+    match filter {
+        ResolvedFilter::All(filters) => Clause::All(each(filters)),
+        ResolvedFilter::Any(filters) => any(each(filters)),
+        ResolvedFilter::Not(filter) => not(clause(filter, schema)),
+        ResolvedFilter::Is { attribute, condition } => is(attribute, condition, schema),
+    }
+}
+
+fn is(attribute: &str, condition: &Condition, schema: &Schema) -> Clause {
+    match condition {
+        Condition::KeywordIn(texts) => Clause::Texts(key(attribute), texts.clone()),
+        Condition::PathIn(paths) => Clause::Texts(key(attribute), paths.iter().map(ToString::to_string).collect()),
+        Condition::PathUnder(path) => Clause::Texts(under_key(attribute), vec![path.to_string()]),
+        Condition::IntegerIn(numbers) => Clause::Integers(key(attribute), numbers.clone()),
+        Condition::BoolIs(yes) => Clause::Bool(key(attribute), *yes),
+        Condition::Number(range) => Clause::Range(key(attribute), (*range).into()),
+        Condition::Amount(currency, range) => Clause::Range(amount_key(attribute, *currency), (*range).into()),
+        Condition::Exists => match schema.attributes.get(attribute) {
+            // Money is indexed for each currency.
+            Some(spec) if spec.kind == AttributeType::Money => {
+                any(spec.currencies.iter().map(|currency| present(amount_key(attribute, *currency))).collect())
+            }
+            _ => present(key(attribute)),
+        },
+    }
+}
+
+fn present(key: String) -> Clause {
+    not(Clause::Empty(key))
+}
+
+/// At least one; without any, nothing.
+fn any(clauses: Vec<Clause>) -> Clause {
+    if clauses.is_empty() { not(Clause::All(Vec::new())) } else { Clause::Any(clauses) }
+}
+
+fn not(clause: Clause) -> Clause {
+    Clause::Not(Box::new(clause))
+}

@@ -1,0 +1,101 @@
+//! How a product is kept at a point, for both of Qdrant's shapes.
+//!
+//! Payload: `product`, the whole product as a text of JSON, which is read faster than a tree; `a.<attribute>`, what
+//! filters look at: a text, number or bool, an amount of money as `a.<attribute>.<currency>` in micros, a path as its
+//! full text; `under.<attribute>`, all prefixes of a path.
+
+use serde_json::{Map, Value, json};
+use uuid::{Builder, Uuid};
+use vitrine_core::{
+    index::{IndexError, Target},
+    product::{AttributeType, AttributeValue, Currency, Product, ProductId, Schema},
+};
+
+use crate::error::{failed, unavailable};
+
+/// Name of the vector that a query with this target searches.
+pub(crate) fn vector_name(target: Target) -> &'static str {
+    match target {
+        Target::Image => "image",
+        Target::Text => "text",
+    }
+}
+
+/// The point of a product: a hash of its identifier, since points are named by UUID.
+pub(crate) fn point_id(id: &ProductId) -> Uuid {
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(blake3::hash(id.as_str().as_bytes()).as_bytes()).for_each(|(to, from)| *to = *from);
+    Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// Key of the payload that equality, ranges and presence look at. Attribute names have no character to quote.
+pub(crate) fn key(attribute: &str) -> String {
+    format!("a.{attribute}")
+}
+
+/// Key of an amount's payload in one currency.
+pub(crate) fn amount_key(attribute: &str, currency: Currency) -> String {
+    format!("a.{attribute}.{currency}")
+}
+
+/// Key of the payload that a path's prefixes are in.
+pub(crate) fn under_key(attribute: &str) -> String {
+    format!("under.{attribute}")
+}
+
+/// What a payload index is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IndexKind {
+    Keyword,
+    Integer,
+    Float,
+    Bool,
+}
+
+/// The payload indexes that a schema needs, by key.
+pub(crate) fn payload_indexes(schema: &Schema) -> Vec<(String, IndexKind)> {
+    let indexes = schema.attributes.iter().flat_map(|(name, spec)| match spec.kind {
+        AttributeType::Keyword => vec![(key(name), IndexKind::Keyword)],
+        AttributeType::Path => vec![(key(name), IndexKind::Keyword), (under_key(name), IndexKind::Keyword)],
+        AttributeType::Integer => vec![(key(name), IndexKind::Integer)],
+        AttributeType::Decimal => vec![(key(name), IndexKind::Float)],
+        AttributeType::Bool => vec![(key(name), IndexKind::Bool)],
+        AttributeType::Money => {
+            spec.currencies.iter().map(|currency| (amount_key(name, *currency), IndexKind::Integer)).collect()
+        }
+        AttributeType::Prose => Vec::new(),
+    });
+    indexes.collect()
+}
+
+/// The payload of a product.
+pub(crate) fn to_payload(product: &Product) -> Result<Map<String, Value>, IndexError> {
+    let whole = serde_json::to_string(product).map_err(failed(format!("index product `{}`", product.id)))?;
+    let (mut attributes, mut under) = (Map::new(), Map::new());
+    for (name, value) in &product.attributes {
+        let value = match value {
+            AttributeValue::Keyword(text) => json!(text),
+            AttributeValue::Keywords(texts) => json!(texts),
+            AttributeValue::Integer(number) => json!(number),
+            AttributeValue::Decimal(number) => json!(number),
+            AttributeValue::Bool(yes) => json!(yes),
+            AttributeValue::Money(money) => json!({ money.currency.to_string(): money.amount_micros }),
+            AttributeValue::Path(path) => {
+                under.insert(name.clone(), path.prefixes().collect());
+                json!(path.to_string())
+            }
+            AttributeValue::Prose(_) => continue,
+        };
+        attributes.insert(name.clone(), value);
+    }
+    let parts = [("product", whole.into()), ("a", attributes.into()), ("under", under.into())];
+    Ok(parts.into_iter().map(|(name, part)| (name.to_owned(), part)).collect())
+}
+
+/// The product in a payload, of which this is `product`.
+pub(crate) fn to_product(product: Option<&Value>) -> Result<Product, IndexError> {
+    let context = "read a product from the index";
+    let product = product.and_then(Value::as_str);
+    let product = product.ok_or_else(|| unavailable(context, "it is not there; load the catalogue again"))?;
+    serde_json::from_str(product).map_err(failed(context))
+}

@@ -1,0 +1,438 @@
+//! Filling a new generation on a Qdrant server, and letting it serve.
+//!
+//! A server has no locks that outlive their owner, so loaders keep out of each other's way like this:
+//!
+//! - **Nobody writes into another's collection**: its name ends in eight random digits of its loader's.
+//! - **One loader at a time, as far as can be seen.** While a loader lives it raises a number in its collection's
+//!   metadata, the *beat*. Who finds an unpublished collection watches it for three and a half beats: if the number
+//!   grows, its loader lives, and the newcomer is refused; if not, it is dead, and its collection is removed. No clocks
+//!   are compared. Of two that begin at the same moment, each looks again after making its collection, and one gives way.
+//!   In a cluster whose nodes are behind each other both may go on: see the next point.
+//! - **Who comes late does not replace what it did not see.** A loader remembers what serves when it begins. The switch is
+//!   one `UpdateAliases`; its first action renames the alias `<catalogue>~<id>`, which is there only as long as nobody
+//!   else has published, and without which the server carries out none of the rest. The very first load of a catalogue
+//!   has no such alias to rename, and only looks whether something serves by now.
+//! - **What serves is whole**: the alias `<catalogue>` is only ever pointed to a collection that is sealed, and one call
+//!   moves it.
+//!
+//! Not guaranteed: a loader that is cut off from the server for longer than the watch, or suspended, may find its
+//! collection gone; its load fails then, and what serves stays. A person who points the alias to an older generation in
+//! the very moment in which a loader removes it as the oldest loses that generation: the server removes a collection
+//! whatever points to it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use qdrant_client::qdrant::{
+    AliasOperations, BinaryQuantization, CollectionStatus, CompressionRatio, CreateAlias, CreateCollection, Distance,
+    HnswConfigDiff, MultiVectorComparator, MultiVectorConfig, OptimizersConfigDiff, ProductQuantization,
+    QuantizationConfig, QuantizationType, RenameAlias, ScalarQuantization, StrictModeConfig, VectorParams,
+    VectorParamsMap, VectorsConfig, alias_operations::Action, quantization_config::Quantization, vectors_config,
+};
+use tokio::{
+    runtime::Handle,
+    task::{AbortHandle, JoinHandle},
+    time::Instant,
+};
+use vitrine_core::{
+    embed::ModelInfo,
+    index::{Generation, GenerationBuilder, GenerationInfo, IndexError, IndexedProduct, SealedGeneration, Target},
+    product::{CatalogName, Schema},
+};
+
+use super::{
+    connection::Connection,
+    description::{self, Description},
+    generation::QdrantGeneration,
+    names::{collection, generation_id, is_publication, new_generation_id, publication},
+    options::{BuildOptions, Quantisation},
+    point::{field_type, to_point},
+};
+use crate::{
+    GRAPH_KIB_MIN,
+    error::{failed, unavailable},
+    payload::{payload_indexes, vector_name},
+    refuse_misshapen,
+};
+
+/// Most bytes of vectors in one upsert. 4 MiB: a call that a server on a busy machine ends within its timeout, and far
+/// more than a call costs by itself.
+const UPSERT_BYTES_MAX: usize = 4 << 20;
+/// Pauses between two looks at whether a generation is green, the first and the longest.
+const GREEN_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// The removals that run by themselves, because a builder was dropped.
+pub(super) type Removals = Arc<Mutex<Vec<JoinHandle<()>>>>;
+
+/// What a loader has of a catalogue: everything it needs to know of the server.
+pub(super) struct Site {
+    pub(super) connection: Arc<Connection>,
+    pub(super) catalog: CatalogName,
+    pub(super) options: BuildOptions,
+    pub(super) removals: Removals,
+}
+
+/// What serves a catalogue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Serving {
+    collection: Option<String>,
+    publication: Option<String>,
+}
+
+impl Site {
+    async fn serving(&self) -> Result<Serving, IndexError> {
+        let mut aliases = self.connection.aliases().await?;
+        let collection = aliases.remove(self.catalog.as_str());
+        // There is one, unless people made more; the newest is the one that loaders go by.
+        let publication = aliases.into_keys().rfind(|alias| is_publication(&self.catalog, alias));
+        Ok(Serving { collection, publication })
+    }
+
+    /// The generations of this catalogue, by collection.
+    async fn generations(&self) -> Result<BTreeMap<String, Description>, IndexError> {
+        let mut generations = BTreeMap::new();
+        for name in self.connection.collections().await? {
+            if generation_id(&self.catalog, &name).is_none() {
+                continue;
+            }
+            if let Some(description) = self.connection.describe(&name).await?.and_then(Description::read) {
+                generations.insert(name, description?);
+            }
+        }
+        Ok(generations)
+    }
+
+    /// The generations that were never published, each with its loader's last beat.
+    async fn unfinished(&self) -> Result<BTreeMap<String, i64>, IndexError> {
+        let serving = self.serving().await?;
+        let generations = self.generations().await?.into_iter();
+        let unfinished = generations
+            .filter(|(name, generation)| !generation.published && serving.collection.as_deref() != Some(name.as_str()));
+        Ok(unfinished.map(|(name, generation)| (name, generation.beat)).collect())
+    }
+
+    /// Removes what dead loaders left. Refused while one lives.
+    async fn clear(&self) -> Result<(), IndexError> {
+        let before = self.unfinished().await?;
+        if before.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(self.options.beat.mul_f64(3.5)).await;
+        let after = self.unfinished().await?;
+        if after.iter().any(|(name, beat)| before.get(name) != Some(beat)) {
+            return Err(IndexError::Locked(self.catalog.clone()));
+        }
+        for name in after.keys() {
+            tracing::info!(collection = name, "removing what a killed loader left");
+            self.connection.delete(name).await.map_err(failed(format!("remove {name}")))?;
+        }
+        Ok(())
+    }
+
+    /// Refused if another loader has begun since the way was clear: one with an earlier name, at once; one with a later
+    /// name, if it has not given way in its turn after a beat, because it looked before this one was there.
+    async fn give_way(&self, name: &str) -> Result<(), IndexError> {
+        let locked = || Err(IndexError::Locked(self.catalog.clone()));
+        let mut others: Vec<String> = self.unfinished().await?.into_keys().filter(|other| other != name).collect();
+        if others.iter().any(|other| other.as_str() < name) {
+            return locked();
+        }
+        if !others.is_empty() {
+            tokio::time::sleep(self.options.beat).await;
+            others = self.unfinished().await?.into_keys().filter(|other| other != name).collect();
+        }
+        if others.is_empty() { Ok(()) } else { locked() }
+    }
+
+    /// Removes published generations but the newest. One that an alias points to stays, above all the serving one.
+    async fn prune(&self) -> Result<(), IndexError> {
+        let published = self.generations().await?.into_iter().filter(|(_, generation)| generation.published);
+        let old = published.rev().skip(self.options.generations_kept.max(1));
+        for (name, _) in old {
+            let aliases = self.connection.aliases().await?;
+            if !aliases.values().any(|collection| *collection == name) {
+                self.connection.delete(&name).await.map_err(failed(format!("remove {name}")))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A collection that does not serve yet. Dropping it removes it.
+struct Unpublished {
+    site: Site,
+    collection: String,
+    /// What served when it was begun.
+    replaces: Serving,
+    /// Says that the loader lives.
+    beating: AbortHandle,
+    /// Whether the collection is to be removed.
+    discarded: bool,
+}
+
+impl Unpublished {
+    fn new(site: Site, collection: String, replaces: Serving) -> Self {
+        let (connection, name, every) = (Arc::clone(&site.connection), collection.clone(), site.options.beat);
+        let beating = tokio::spawn(async move {
+            for number in 1.. {
+                tokio::time::sleep(every).await;
+                if let Err(refusal) = connection.set_metadata(&name, [description::beat(number)]).await {
+                    // Whether the load can go on shows when it next asks for something.
+                    tracing::debug!(%refusal, "could not say that this loader lives");
+                }
+            }
+        });
+        Self { site, collection, replaces, beating: beating.abort_handle(), discarded: true }
+    }
+}
+
+impl Drop for Unpublished {
+    fn drop(&mut self) {
+        self.beating.abort();
+        let Ok(runtime) = Handle::try_current() else { return };
+        if !self.discarded {
+            return;
+        }
+        let (connection, collection) = (Arc::clone(&self.site.connection), self.collection.clone());
+        let removal = runtime.spawn(async move {
+            if let Err(refusal) = connection.delete(&collection).await {
+                // The next loader tries again.
+                tracing::warn!(collection, %refusal, "could not remove an unpublished generation");
+            }
+        });
+        self.site.removals.lock().unwrap_or_else(PoisonError::into_inner).push(removal);
+    }
+}
+
+/// A generation that is being filled.
+pub(super) struct QdrantBuilder {
+    unpublished: Unpublished,
+    info: GenerationInfo,
+    /// What makes a generation of the whole collection.
+    open: Box<dyn FnOnce(String, GenerationInfo) -> QdrantGeneration + Send>,
+}
+
+/// A generation that is whole and does not serve yet.
+struct QdrantSealed {
+    unpublished: Unpublished,
+    generation: Arc<QdrantGeneration>,
+}
+
+impl QdrantBuilder {
+    pub(super) async fn begin(
+        site: Site,
+        model: &ModelInfo,
+        schema: &Schema,
+        open: Box<dyn FnOnce(String, GenerationInfo) -> QdrantGeneration + Send>,
+    ) -> Result<Self, IndexError> {
+        const CONTEXT: &str = "begin a generation";
+        site.connection.check_version().await?;
+        site.clear().await?;
+        let replaces = site.serving().await?;
+        let id = new_generation_id();
+        let name = collection(&site.catalog, &id);
+        if let Some(serving) = replaces.collection.as_ref().filter(|serving| **serving >= name) {
+            let reason = format!("the clock, at {id}, is behind the serving generation, {serving}");
+            return Err(unavailable(CONTEXT, reason));
+        }
+        let create = create(&name, model, schema, &site.options)?;
+        site.connection.create(&create).await.map_err(failed(CONTEXT))?;
+        let unpublished = Unpublished::new(site, name, replaces);
+        let Unpublished { site, collection: name, .. } = &unpublished;
+        site.give_way(name).await?;
+        // Before the first product: indexes are cheap to keep and dear to make, and the graph is built with them.
+        for (key, kind) in payload_indexes(schema) {
+            site.connection.index_field(name, &key, field_type(kind)).await.map_err(failed(CONTEXT))?;
+        }
+        let info = GenerationInfo { id, model: model.clone(), schema: schema.clone(), products: 0 };
+        Ok(Self { unpublished, info, open })
+    }
+}
+
+#[expect(deprecated, reason = "what replaces `on_disk` is not known to servers before 1.20")]
+fn create(
+    name: &str,
+    model: &ModelInfo,
+    schema: &Schema,
+    options: &BuildOptions,
+) -> Result<CreateCollection, IndexError> {
+    let size = u64::try_from(model.dimensions).map_err(failed("begin a generation"))?;
+    let vector = VectorParams {
+        size,
+        distance: Distance::Cosine.into(),
+        on_disk: Some(options.on_disk),
+        ..VectorParams::default()
+    };
+    let multivector = MultiVectorConfig { comparator: MultiVectorComparator::MaxSim.into() };
+    let vectors =
+        [(Target::Image, VectorParams { multivector_config: Some(multivector), ..vector }), (Target::Text, vector)];
+    let vectors = vectors.into_iter().map(|(target, params)| (vector_name(target).to_owned(), params));
+    Ok(CreateCollection {
+        collection_name: name.to_owned(),
+        vectors_config: Some(VectorsConfig {
+            config: Some(vectors_config::Config::ParamsMap(VectorParamsMap { map: vectors.collect() })),
+        }),
+        hnsw_config: Some(HnswConfigDiff {
+            m: Some(options.hnsw_m.into()),
+            ef_construct: Some(options.hnsw_ef_construct.into()),
+            ..HnswConfigDiff::default()
+        }),
+        optimizers_config: Some(OptimizersConfigDiff {
+            indexing_threshold: u64::try_from(GRAPH_KIB_MIN).ok(),
+            ..OptimizersConfigDiff::default()
+        }),
+        shard_number: options.shards,
+        replication_factor: Some(options.replicas),
+        write_consistency_factor: Some(options.write_consistency),
+        quantization_config: quantisation(options.quantisation)
+            .map(|kind| QuantizationConfig { quantization: Some(kind) }),
+        // A filter by what has no index is a mistake of ours, and must not become a scan of all products.
+        strict_mode_config: Some(StrictModeConfig {
+            enabled: Some(true),
+            unindexed_filtering_retrieve: Some(false),
+            ..StrictModeConfig::default()
+        }),
+        metadata: description::made(model, schema)?,
+        ..CreateCollection::default()
+    })
+}
+
+/// What a kind of quantisation is to Qdrant.
+#[expect(deprecated, reason = "what replaces `always_ram` is not known to servers before 1.20")]
+pub(super) fn quantisation(kind: Quantisation) -> Option<Quantization> {
+    match kind {
+        Quantisation::None => None,
+        Quantisation::Int8 => Some(Quantization::Scalar(ScalarQuantization {
+            r#type: QuantizationType::Int8.into(),
+            // Of numbers that are nearly all small: the few large ones need not be told apart.
+            quantile: Some(0.99),
+            always_ram: Some(true),
+            ..ScalarQuantization::default()
+        })),
+        Quantisation::Binary => {
+            Some(Quantization::Binary(BinaryQuantization { always_ram: Some(true), ..BinaryQuantization::default() }))
+        }
+        Quantisation::Product => Some(Quantization::Product(ProductQuantization {
+            compression: CompressionRatio::X16.into(),
+            always_ram: Some(true),
+            ..ProductQuantization::default()
+        })),
+    }
+}
+
+#[async_trait]
+impl GenerationBuilder for QdrantBuilder {
+    async fn add(&mut self, products: Vec<IndexedProduct>) -> Result<(), IndexError> {
+        let dimensions = self.info.model.dimensions;
+        refuse_misshapen(&products, dimensions)?;
+        let Unpublished { site, collection, .. } = &self.unpublished;
+        let bytes = |indexed: &IndexedProduct| (indexed.image_embeddings.len() + 1) * dimensions * size_of::<f32>();
+        let (mut batch, mut batch_bytes) = (Vec::new(), 0);
+        for indexed in &products {
+            batch_bytes += bytes(indexed);
+            batch.push(to_point(indexed)?);
+            if batch_bytes >= UPSERT_BYTES_MAX {
+                batch_bytes = 0;
+                let full = std::mem::take(&mut batch);
+                site.connection.upsert(collection, full).await.map_err(failed("add products"))?;
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        site.connection.upsert(collection, batch).await.map_err(failed("add products"))
+    }
+
+    async fn seal(self: Box<Self>) -> Result<Box<dyn SealedGeneration>, IndexError> {
+        const CONTEXT: &str = "seal a generation";
+        let Self { unpublished, mut info, open } = *self;
+        let Unpublished { site, collection, .. } = &unpublished;
+        green(&site.connection, collection, site.options.green_wait_max).await?;
+        info.products = site.connection.count(collection).await.map_err(failed(CONTEXT))?;
+        let whole = [description::whole(info.products)];
+        site.connection.set_metadata(collection, whole).await.map_err(failed(CONTEXT))?;
+        let generation = Arc::new(open(collection.clone(), info));
+        Ok(Box::new(QdrantSealed { unpublished, generation }))
+    }
+}
+
+/// Waits until the graph of a collection is built and every copy of it whole.
+async fn green(connection: &Connection, collection: &str, wait_max: Duration) -> Result<(), IndexError> {
+    const CONTEXT: &str = "wait for the index to finish a generation";
+    let (deadline, mut pause) = (Instant::now() + wait_max, GREEN_PAUSES.0);
+    loop {
+        let info = connection.describe(collection).await?;
+        let info = info.ok_or_else(|| unavailable(CONTEXT, format!("{collection} is gone")))?;
+        let behind = connection.replicas_behind(collection).await?;
+        let missing = match info.status() {
+            CollectionStatus::Green if behind == 0 => return Ok(()),
+            CollectionStatus::Green => format!("{behind} copies of its shards are not whole"),
+            CollectionStatus::Red => {
+                let reason = info.optimizer_status.map(|status| status.error).unwrap_or_default();
+                return Err(unavailable(CONTEXT, format!("the server gave up on {collection}: {reason}")));
+            }
+            CollectionStatus::Yellow | CollectionStatus::Grey | CollectionStatus::UnknownCollectionStatus => {
+                "it is still being optimised".to_owned()
+            }
+        };
+        if Instant::now() >= deadline {
+            let reason = format!("after {} s, {missing}", wait_max.as_secs());
+            return Err(unavailable(CONTEXT, reason));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(GREEN_PAUSES.1);
+    }
+}
+
+#[async_trait]
+impl SealedGeneration for QdrantSealed {
+    fn generation(&self) -> Arc<dyn Generation> {
+        Arc::<QdrantGeneration>::clone(&self.generation)
+    }
+
+    async fn publish(self: Box<Self>) -> Result<(), IndexError> {
+        const CONTEXT: &str = "publish a generation";
+        let Self { mut unpublished, generation } = *self;
+        let Unpublished { site, collection, replaces, .. } = &unpublished;
+        // First, so that what serves is never taken for what a dead loader left.
+        site.connection.set_metadata(collection, [description::published()]).await.map_err(failed(CONTEXT))?;
+        if site.serving().await? != *replaces {
+            return Err(IndexError::Locked(site.catalog.clone()));
+        }
+        let switch = switch(&site.catalog, &generation.info.id, collection, replaces);
+        if let Err(refusal) = site.connection.change_aliases(switch).await {
+            if refusal.is_not_found() {
+                // What the first action renames is gone: another loader has published.
+                return Err(IndexError::Locked(site.catalog.clone()));
+            }
+            // The server may have done it all the same, or still do it. If it does not show, nothing is removed that may
+            // serve by and by; what never does is pruned in its time.
+            let serving = site.serving().await;
+            let switched = serving.is_ok_and(|serving| serving.collection.as_ref() == Some(collection));
+            if !switched {
+                unpublished.discarded = false;
+                return Err(unavailable(CONTEXT, refusal));
+            }
+        }
+        unpublished.discarded = false;
+        if let Err(error) = unpublished.site.prune().await {
+            tracing::warn!(error = %vitrine_core::Chain(&error), "could not remove an old generation");
+        }
+        Ok(())
+    }
+}
+
+/// The actions that make a collection the serving one, none of which happens if somebody else has published meanwhile.
+fn switch(catalog: &CatalogName, id: &str, collection: &str, replaces: &Serving) -> Vec<AliasOperations> {
+    let now = publication(catalog, id);
+    let before = replaces.publication.iter();
+    let renamed = before
+        .map(|before| Action::RenameAlias(RenameAlias { old_alias_name: before.clone(), new_alias_name: now.clone() }));
+    let pointed = [now.clone(), catalog.to_string()]
+        .map(|alias_name| Action::CreateAlias(CreateAlias { collection_name: collection.to_owned(), alias_name }));
+    renamed.chain(pointed).map(|action| AliasOperations { action: Some(action) }).collect()
+}

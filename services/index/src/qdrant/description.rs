@@ -1,0 +1,96 @@
+//! What a generation is made of, in its collection's metadata: made with the collection, and gone with it.
+//!
+//! | key | what | when |
+//! |---|---|---|
+//! | `vitrine` | [`Made`]: model, dimensions and schema | with the collection |
+//! | `vitrine_products` | how many products there are | when the generation is whole |
+//! | `vitrine_published` | `true` | just before it serves |
+//! | `vitrine_beat` | a number that grows while its loader lives | every [`super::BuildOptions::beat`] |
+
+use std::collections::HashMap;
+
+use qdrant_client::qdrant::{CollectionInfo, Value, quantization_config::Quantization};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use vitrine_core::{
+    embed::ModelInfo,
+    index::{GenerationInfo, IndexError},
+    product::Schema,
+};
+
+use super::point::to_values;
+use crate::error::failed;
+
+const MADE: &str = "vitrine";
+const PRODUCTS: &str = "vitrine_products";
+const PUBLISHED: &str = "vitrine_published";
+const BEAT: &str = "vitrine_beat";
+
+/// What is known when a generation is begun.
+#[derive(Debug, Serialize, Deserialize)]
+struct Made {
+    model_fingerprint: String,
+    dimensions: usize,
+    schema: Schema,
+}
+
+/// A collection that is a generation.
+#[derive(Debug)]
+pub(super) struct Description {
+    made: Made,
+    products: Option<usize>,
+    /// Whether it serves or did, or was about to.
+    pub(super) published: bool,
+    /// How often its loader has said that it lives.
+    pub(super) beat: i64,
+    /// How its vectors are kept a second time.
+    pub(super) quantisation: Option<Quantization>,
+}
+
+impl Description {
+    /// Reads it; `None` if the collection is no generation.
+    pub(super) fn read(info: CollectionInfo) -> Option<Result<Self, IndexError>> {
+        let config = info.config?;
+        let mut metadata = config.metadata;
+        let made = serde_json::from_value(metadata.remove(MADE)?.into_json());
+        let integer = |value: Option<&Value>| value.and_then(Value::as_integer);
+        let quantisation = config.quantization_config.and_then(|config| config.quantization);
+        Some(made.map_err(failed("read what a generation is made of")).map(|made| Self {
+            made,
+            products: integer(metadata.get(PRODUCTS)).and_then(|products| usize::try_from(products).ok()),
+            published: metadata.get(PUBLISHED).and_then(Value::as_bool) == Some(true),
+            beat: integer(metadata.get(BEAT)).unwrap_or(0),
+            quantisation,
+        }))
+    }
+
+    /// What is to be known of a whole generation; `None` if it is not whole.
+    pub(super) fn into_info(self, id: &str) -> Option<GenerationInfo> {
+        let Made { model_fingerprint: fingerprint, dimensions, schema } = self.made;
+        let products = self.products?;
+        Some(GenerationInfo { id: id.to_owned(), model: ModelInfo { fingerprint, dimensions }, schema, products })
+    }
+}
+
+/// The metadata that a collection is made with.
+pub(super) fn made(model: &ModelInfo, schema: &Schema) -> Result<HashMap<String, Value>, IndexError> {
+    let ModelInfo { fingerprint, dimensions } = model.clone();
+    let made = Made { model_fingerprint: fingerprint, dimensions, schema: schema.clone() };
+    let made = serde_json::to_value(made).map_err(failed("write what a generation is made of"))?;
+    Ok(to_values([(MADE.to_owned(), made), (BEAT.to_owned(), json!(0))].into_iter().collect()))
+}
+
+/// That a generation is whole.
+pub(super) fn whole(products: usize) -> (&'static str, Value) {
+    (PRODUCTS, json!(products).into())
+}
+
+/// That a generation is about to serve.
+pub(super) fn published() -> (&'static str, Value) {
+    (PUBLISHED, true.into())
+}
+
+/// That a loader lives.
+pub(super) fn beat(number: i64) -> (&'static str, Value) {
+    (BEAT, number.into())
+}

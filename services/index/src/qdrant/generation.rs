@@ -1,0 +1,196 @@
+//! A whole generation on a Qdrant server.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use qdrant_client::qdrant::{Filter, QuantizationSearchParams, Query, QueryPoints, SearchParams, VectorInput, query};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use uuid::Uuid;
+use vitrine_core::{
+    index::{Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, QueryVector},
+    product::ProductId,
+};
+
+use super::{
+    connection::{Connection, Refusal},
+    filter::to_filter,
+    point::Found,
+};
+use crate::{
+    error::unavailable,
+    filter::{self, Clause},
+    payload::{point_id, vector_name},
+    scoring::{CANDIDATES, Candidate, Union, page, similarities},
+};
+
+/// How searches are done, whichever generation they are in.
+#[derive(Debug, Clone)]
+pub(super) struct Searching {
+    /// Places for searches.
+    pub(super) places: Arc<Semaphore>,
+    /// How many there are.
+    pub(super) capacity: usize,
+    /// Fewest candidates that the graph search keeps in hand.
+    pub(super) width: usize,
+}
+
+/// A generation that is searched by its collection's own name: whatever is published, it stays the same.
+#[derive(Debug)]
+pub(super) struct QdrantGeneration {
+    pub(super) connection: Arc<Connection>,
+    pub(super) collection: String,
+    pub(super) info: GenerationInfo,
+    pub(super) searching: Searching,
+    /// How many times more candidates quantised vectors find than are asked for.
+    pub(super) oversampling: f64,
+}
+
+#[async_trait]
+impl Generation for QdrantGeneration {
+    fn info(&self) -> &GenerationInfo {
+        &self.info
+    }
+
+    async fn search(&self, query: IndexQuery) -> Result<Vec<Hit>, IndexError> {
+        let _place = self.place()?;
+        if query.limit == 0 {
+            return Ok(Vec::new());
+        }
+        let filter = filter::of_query(&query, &self.info.schema).map(to_filter);
+        let (scored, mut found) = match query.vectors.as_slice() {
+            [only] => self.nearest(only, filter, &query).await?,
+            several => (self.nearest_by_sum(several, filter).await?, HashMap::new()),
+        };
+        let page = page(scored, &query);
+        let wanted = page.iter().map(|candidate| candidate.id).filter(|id| !found.contains_key(id));
+        let wanted: Vec<Uuid> = wanted.collect();
+        found.extend(self.retrieve(&wanted).await?);
+        let hits = page.into_iter().filter_map(|candidate| Some((found.remove(&candidate.id)?, candidate.score)));
+        let hits = hits.map(|(found, score)| {
+            let similarities = similarities(&query.vectors, |target| found.embeddings(target));
+            Ok(Hit { product: found.into_product()?, score, similarities })
+        });
+        hits.collect()
+    }
+
+    async fn get(&self, id: &ProductId) -> Result<Option<IndexedProduct>, IndexError> {
+        let _place = self.place()?;
+        let mut found = self.retrieve(&[point_id(id)]).await?;
+        found.pop().map(|(_, found)| found.into_indexed()).transpose()
+    }
+}
+
+impl QdrantGeneration {
+    /// A place among the searches that may run.
+    fn place(&self) -> Result<SemaphorePermit<'_>, IndexError> {
+        self.searching.places.try_acquire().map_err(|_| self.overloaded())
+    }
+
+    /// The nearest by one vector. The first page comes with all that a hit is made of, and so needs no second call.
+    async fn nearest(
+        &self,
+        vector: &QueryVector,
+        filter: Option<Filter>,
+        query: &IndexQuery,
+    ) -> Result<(Vec<Candidate<Uuid>>, HashMap<Uuid, Found>), IndexError> {
+        let mut request = self.request(vector, filter, query.offset + query.limit);
+        let whole = query.offset == 0;
+        (request.with_payload, request.with_vectors) = (Some(whole.into()), Some(whole.into()));
+        let mut lists = self.query(vec![request]).await?;
+        let (mut scored, mut found) = (Vec::new(), HashMap::new());
+        for (point, cosine) in lists.pop().unwrap_or_default() {
+            scored.push(Candidate::of_one(vector, point.id, cosine));
+            if whole {
+                found.insert(point.id, point);
+            }
+        }
+        Ok((scored, found))
+    }
+
+    /// The candidates of all vectors, each scored by all of them: what a vector did not find, the server scores by it
+    /// in a second call.
+    async fn nearest_by_sum(
+        &self,
+        vectors: &[QueryVector],
+        filter: Option<Filter>,
+    ) -> Result<Vec<Candidate<Uuid>>, IndexError> {
+        let mut union = Union::new(vectors.len());
+        let requests = vectors.iter().map(|vector| self.request(vector, filter.clone(), CANDIDATES));
+        self.add_to(&mut union, requests.enumerate().collect()).await?;
+        let exactly = |(nth, vector): (usize, &QueryVector)| {
+            let missing: Vec<Uuid> = union.missing(nth).collect();
+            let mut request = self.request(vector, None, missing.len());
+            request.params = Some(SearchParams {
+                exact: Some(true),
+                quantization: Some(QuantizationSearchParams { ignore: Some(true), ..Default::default() }),
+                ..SearchParams::default()
+            });
+            request.filter = Some(to_filter(Clause::Ids(missing.clone())));
+            (!missing.is_empty()).then_some((nth, request))
+        };
+        let rest: Vec<_> = vectors.iter().enumerate().filter_map(exactly).collect();
+        if !rest.is_empty() {
+            self.add_to(&mut union, rest).await?;
+        }
+        Ok(union.candidates(vectors))
+    }
+
+    async fn add_to(&self, union: &mut Union<Uuid>, requests: Vec<(usize, QueryPoints)>) -> Result<(), IndexError> {
+        let (vectors, requests): (Vec<usize>, Vec<QueryPoints>) = requests.into_iter().unzip();
+        for (nth, list) in vectors.into_iter().zip(self.query(requests).await?) {
+            for (point, cosine) in list {
+                union.add(nth, point.id, cosine);
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&self, vector: &QueryVector, filter: Option<Filter>, limit: usize) -> QueryPoints {
+        let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let nearest = VectorInput::new_dense(vector.embedding.values().to_vec());
+        QueryPoints {
+            collection_name: self.collection.clone(),
+            query: Some(Query { variant: Some(query::Variant::Nearest(nearest)) }),
+            using: Some(vector_name(vector.target).to_owned()),
+            filter,
+            params: Some(SearchParams {
+                hnsw_ef: Some(number(limit.max(self.searching.width))),
+                quantization: Some(QuantizationSearchParams {
+                    ignore: None,
+                    // Scores are always those of the vectors themselves.
+                    rescore: Some(true),
+                    oversampling: Some(self.oversampling),
+                }),
+                ..SearchParams::default()
+            }),
+            limit: Some(number(limit)),
+            with_payload: Some(false.into()),
+            with_vectors: Some(false.into()),
+            ..QueryPoints::default()
+        }
+    }
+
+    async fn query(&self, queries: Vec<QueryPoints>) -> Result<Vec<Vec<(Found, f32)>>, IndexError> {
+        self.connection.query(&self.collection, queries).await.map_err(|refusal| self.failed("query", refusal))?
+    }
+
+    async fn retrieve(&self, ids: &[Uuid]) -> Result<Vec<(Uuid, Found)>, IndexError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.connection.retrieve(&self.collection, ids).await;
+        let found = found.map_err(|refusal| self.failed("read from", refusal))??;
+        Ok(found.into_iter().map(|found| (found.id, found)).collect())
+    }
+
+    fn failed(&self, what: &str, refusal: Refusal) -> IndexError {
+        if refusal.is_overloaded() {
+            return self.overloaded();
+        }
+        unavailable(format!("{what} generation {}", self.info.id), refusal)
+    }
+
+    fn overloaded(&self) -> IndexError {
+        IndexError::Overloaded { queue: "index", capacity: self.searching.capacity }
+    }
+}

@@ -1,0 +1,239 @@
+//! How a Qdrant server is used.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use http::{Uri, uri::Scheme};
+
+/// Port of Qdrant's gRPC service where an address names none.
+const DEFAULT_PORT: u16 = 6334;
+
+/// Address of a Qdrant server or of a cluster's entrance: `http://host:port`, or `https://` for TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerUrl(Uri);
+
+impl ServerUrl {
+    pub(super) fn is_tls(&self) -> bool {
+        self.0.scheme() == Some(&Scheme::HTTPS)
+    }
+
+    /// Whether what is sent to it may be read on the way: without TLS, and not to this machine.
+    pub(super) fn is_in_the_open(&self) -> bool {
+        let host = self.0.host().unwrap_or_default().trim_matches(['[', ']']);
+        let loopback = host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+        !self.is_tls() && !loopback
+    }
+}
+
+impl FromStr for ServerUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        const WRONG: &str = "is not an address such as `http://127.0.0.1:6334`";
+        let uri: Uri = text.parse().map_err(|_| WRONG)?;
+        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else { return Err(WRONG) };
+        if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
+            return Err(WRONG);
+        }
+        if authority.as_str().contains('@') {
+            return Err("has a user or a password in it; the key goes into `VITRINE_INDEX_API_KEY`");
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err("has something behind the port");
+        }
+        let port = authority.port_u16().unwrap_or(DEFAULT_PORT);
+        let url = format!("{scheme}://{}:{port}", authority.host());
+        url.parse().map(Self).map_err(|_| WRONG)
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.to_string().trim_end_matches('/'))
+    }
+}
+
+/// The key that a Qdrant server asks for. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(String);
+
+impl ApiKey {
+    /// For the header that it is sent in.
+    pub(super) fn reveal(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl FromStr for ApiKey {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        // The client would show in its error what cannot be a header.
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("is empty, or has a character that is not visible ASCII");
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+/// How vectors are kept a second time, smaller, to find candidates with. These are scored with the vectors themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Quantisation {
+    /// Not at all.
+    #[default]
+    None,
+    /// One byte for each dimension: a quarter of the memory.
+    Int8,
+    /// One bit for each dimension: a thirty-second. For models of many dimensions.
+    Binary,
+    /// One byte for each four dimensions: a sixteenth. Slow to build, and to search.
+    Product,
+}
+
+impl FromStr for Quantisation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "int8" => Ok(Self::Int8),
+            "binary" => Ok(Self::Binary),
+            "product" => Ok(Self::Product),
+            _ => Err(format!("is `{text}`, not none, int8, binary or product")),
+        }
+    }
+}
+
+/// How a Qdrant server is used.
+#[derive(Debug, Clone)]
+pub struct QdrantOptions {
+    /// Where it is.
+    pub url: ServerUrl,
+    /// The key that it asks for.
+    pub api_key: Option<ApiKey>,
+    /// Longest wait for the answer to one call, and for a connection.
+    pub timeout: Duration,
+    /// Connections that calls take turns on.
+    pub connections: usize,
+    /// Most searches at once; more are refused.
+    pub queue_size_max: usize,
+    /// Fewest candidates that the graph search keeps in hand; more find more of the true neighbours.
+    pub search_width: usize,
+    /// How many times more candidates than asked for are found by quantised vectors, before they are scored exactly;
+    /// `None`: by the kind, see [`BuildOptions::quantisation`].
+    pub oversampling: Option<f64>,
+    /// How generations are built.
+    pub build: BuildOptions,
+}
+
+impl QdrantOptions {
+    /// For a server at this address, all else as by default.
+    pub fn new(url: ServerUrl) -> Self {
+        Self {
+            url,
+            api_key: None,
+            // 5 s: a hundred times what a query takes; a server that needs longer does not answer any more.
+            timeout: Duration::from_secs(5),
+            // 4: one HTTP/2 connection carries about a gigabit on one core of the server; more only help larger answers.
+            connections: 4,
+            queue_size_max: 256,
+            search_width: crate::scoring::SEARCH_WIDTH_MIN,
+            oversampling: None,
+            build: BuildOptions::default(),
+        }
+    }
+}
+
+/// How generations are built on a Qdrant server. The defaults are in [`BuildOptions::default`].
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// Parts that a generation is split into; `None`: one for each node of the cluster.
+    pub shards: Option<u32>,
+    /// Copies of each part, on different nodes; as many as there are nodes at most.
+    pub replicas: u32,
+    /// Copies that must have taken a write before it counts.
+    pub write_consistency: u32,
+    /// Whether vectors stay on disk, and are in memory only as far as the page cache has them.
+    pub on_disk: bool,
+    /// How vectors are kept a second time, smaller, always in memory.
+    pub quantisation: Quantisation,
+    /// Edges of each point in the graph.
+    pub hnsw_m: u32,
+    /// Candidates kept in hand while the graph is built.
+    pub hnsw_ef_construct: u32,
+    /// Longest wait for the graph to be whole, once all products are there.
+    pub green_wait_max: Duration,
+    /// How many generations stay after a new one was published, that one among them; at least 1.
+    pub generations_kept: usize,
+    /// How often a loader says that it lives. Another one that finds its unfinished generation waits for three of them
+    /// and a half before it takes the silence for death.
+    pub beat: Duration,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self {
+            shards: None,
+            // 2: one node may go away and searches go on; a single node keeps one copy whatever this says.
+            replicas: 2,
+            // 1: nothing reads a generation that is being built, and it is not published before every copy is whole.
+            write_consistency: 1,
+            on_disk: false,
+            quantisation: Quantisation::None,
+            // Qdrant's own, which are Edge's, too.
+            hnsw_m: 16,
+            hnsw_ef_construct: 100,
+            // 6 h: a graph of 100,000 products takes minutes on two cores; what takes a night would not be ready by day.
+            green_wait_max: Duration::from_hours(6),
+            generations_kept: 2,
+            // 10 s: the next loader waits 35 s after a crash, and a cluster's consensus has six changes a minute more.
+            beat: Duration::from_secs(10),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_port_means_the_grpc_port() {
+        for (text, url) in [
+            ("http://127.0.0.1:6334", "http://127.0.0.1:6334"),
+            ("https://qdrant.shop.example/", "https://qdrant.shop.example:6334"),
+            ("http://[::1]:7000", "http://[::1]:7000"),
+        ] {
+            assert_eq!(text.parse::<ServerUrl>().unwrap().to_string(), url);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_of_a_server_is_refused() {
+        for text in
+            ["", "127.0.0.1:6334", "qdrant", "ftp://a:1", "http://u:secret@a:1", "http://a:1/path", "http://a:1?b"]
+        {
+            assert!(text.parse::<ServerUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_only_safe_from_listeners_with_tls_or_on_this_machine() {
+        let open = |text: &str| text.parse::<ServerUrl>().unwrap().is_in_the_open();
+        assert!(open("http://qdrant:6334") && open("http://10.0.0.1"));
+        assert!(
+            !open("https://qdrant") && !open("http://127.0.0.1") && !open("http://[::1]") && !open("http://localhost")
+        );
+    }
+
+    #[test]
+    fn a_key_is_not_shown_and_one_that_no_header_can_hold_is_refused() {
+        let key: ApiKey = "s3cret".parse().unwrap();
+        assert_eq!(format!("{key:?}"), "ApiKey(…)");
+        assert!(["", "a b", "a\n", "schlüssel"].iter().all(|text| text.parse::<ApiKey>().is_err()));
+    }
+}

@@ -1,0 +1,134 @@
+//! An index to test, of each kind, with a catalogue that nobody else has.
+
+use std::{env, sync::Arc, time::Duration};
+
+use qdrant_client::Qdrant;
+use tempfile::TempDir;
+use vitrine_core::product::CatalogName;
+use vitrine_index::{BuildOptions, EdgeOptions, IndexPlace, QdrantOptions, ServedIndex, open};
+
+use crate::StandIn;
+
+/// Which index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexKind {
+    /// Qdrant Edge, in a directory.
+    Edge,
+    /// The client of a Qdrant server, on a stand-in for one.
+    StandIn,
+    /// The same on the server whose address is in `QDRANT_URL`.
+    Server,
+}
+
+/// An index with an empty catalogue.
+pub struct TestIndex {
+    catalog: CatalogName,
+    place: Place,
+}
+
+enum Place {
+    Edge(TempDir),
+    StandIn(StandIn),
+    Server(String),
+}
+
+impl TestIndex {
+    /// An empty one; `None`, which is said, if there is none of that kind here.
+    pub async fn new(kind: IndexKind) -> Option<Self> {
+        let place = match kind {
+            IndexKind::Edge => Place::Edge(tempfile::tempdir().unwrap()),
+            IndexKind::StandIn => Place::StandIn(StandIn::start().await),
+            IndexKind::Server => {
+                let Some(url) = env::var("QDRANT_URL").ok().filter(|url| !url.is_empty()) else {
+                    eprintln!("skipped: QDRANT_URL names no Qdrant server to test with");
+                    return None;
+                };
+                Place::Server(url)
+            }
+        };
+        // Several tests share a server.
+        let name = format!("vitrine-test-{}-{:08x}", std::process::id(), fastrand::u32(..));
+        Some(Self { catalog: CatalogName::new(&name).unwrap(), place })
+    }
+
+    /// The catalogue to use.
+    pub fn catalog(&self) -> &CatalogName {
+        &self.catalog
+    }
+
+    /// The stand-in, where it is one.
+    pub fn stand_in(&self) -> &StandIn {
+        match &self.place {
+            Place::StandIn(stand_in) => stand_in,
+            Place::Edge(_) | Place::Server(_) => panic!("there is no stand-in"),
+        }
+    }
+
+    /// Opens it, as another process would.
+    pub fn open(&self) -> Arc<dyn ServedIndex> {
+        self.open_keeping(2)
+    }
+
+    /// Opens it, to keep so many generations.
+    pub fn open_keeping(&self, generations_kept: usize) -> Arc<dyn ServedIndex> {
+        let place = match &self.place {
+            Place::Edge(dir) => {
+                let root = dir.path().to_owned();
+                IndexPlace::Directory(EdgeOptions { root, threads: 2, queue_size_max: 64, generations_kept })
+            }
+            Place::StandIn(_) | Place::Server(_) => {
+                let mut options = self.options();
+                options.build.generations_kept = generations_kept;
+                IndexPlace::Server(Box::new(options))
+            }
+        };
+        open(place).unwrap()
+    }
+
+    /// How its server is used: impatiently.
+    pub fn options(&self) -> QdrantOptions {
+        let url = match &self.place {
+            Place::StandIn(stand_in) => stand_in.url(),
+            Place::Server(url) => url.clone(),
+            Place::Edge(_) => panic!("there is no server"),
+        };
+        let build = BuildOptions {
+            green_wait_max: Duration::from_mins(1),
+            beat: Duration::from_millis(200),
+            ..BuildOptions::default()
+        };
+        let api_key = env::var("QDRANT_API_KEY").ok().and_then(|key| key.parse().ok());
+        let timeout = Duration::from_secs(30);
+        QdrantOptions { build, api_key, timeout, ..QdrantOptions::new(url.parse().unwrap()) }
+    }
+
+    /// What is kept of the catalogue's generations, whole or not, serving or not.
+    pub async fn generations(&self) -> Vec<String> {
+        match &self.place {
+            Place::Edge(dir) => {
+                let generations = dir.path().join(self.catalog.as_str()).join("generations");
+                let names = std::fs::read_dir(generations).unwrap().map(|entry| entry.unwrap().file_name());
+                names.map(|name| name.into_string().unwrap()).collect()
+            }
+            Place::StandIn(_) | Place::Server(_) => {
+                let collections = self.client().list_collections().await.unwrap().collections;
+                let names = collections.into_iter().map(|collection| collection.name);
+                names.filter(|name| name.starts_with(self.catalog.as_str())).collect()
+            }
+        }
+    }
+
+    /// Removes the catalogue from a server that others use, too.
+    pub async fn clear(&self) {
+        if matches!(self.place, Place::Server(_)) {
+            for name in self.generations().await {
+                self.client().delete_collection(name).await.unwrap();
+            }
+        }
+    }
+
+    fn client(&self) -> Qdrant {
+        let config = Qdrant::from_url(&self.options().url.to_string()).skip_compatibility_check();
+        config.api_key(env::var("QDRANT_API_KEY")).build().unwrap()
+    }
+}

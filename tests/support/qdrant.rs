@@ -1,0 +1,545 @@
+//! A stand-in for a Qdrant server: the part of its gRPC interface that the index uses, over the loopback, with exact
+//! search and nothing on disk. Requests and answers are Qdrant's own messages.
+
+#![allow(
+    clippy::wildcard_imports,
+    clippy::wildcard_enum_match_arm,
+    reason = "most of Qdrant's messages are named here, and the rest of each choice is what is not stood in for"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use ::qdrant_client::qdrant::{
+    alias_operations::Action,
+    collections_server::{Collections, CollectionsServer},
+    condition::ConditionOneOf,
+    r#match::MatchValue,
+    point_id::PointIdOptions,
+    points_server::{Points, PointsServer},
+    qdrant_server::{Qdrant, QdrantServer},
+    query,
+    value::Kind,
+    vector, vector_input, vector_output, vectors, vectors_output, with_payload_selector, with_vectors_selector, *,
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, server::TcpIncoming},
+};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// The stand-in. Stops when dropped.
+pub struct StandIn {
+    address: SocketAddr,
+    held: Arc<Mutex<Held>>,
+    serving: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    collections: BTreeMap<String, Collection>,
+    aliases: BTreeMap<String, String>,
+    /// What the next calls are answered with.
+    refusals: VecDeque<Status>,
+    /// Whether another loader publishes just before the next change of aliases.
+    overtakes_next_switch: bool,
+    /// Whether the next change of aliases is made, but not answered well.
+    loses_next_switch: bool,
+    api_key: Option<String>,
+    version: String,
+}
+
+#[derive(Debug)]
+struct Collection {
+    made: CreateCollection,
+    indexed: BTreeSet<String>,
+    points: BTreeMap<String, PointStruct>,
+}
+
+impl StandIn {
+    /// Starts one that is empty.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let held = Arc::new(Mutex::new(Held { version: "1.16.0".to_owned(), ..Held::default() }));
+        let service = Service(Arc::clone(&held));
+        let checked = {
+            let service = service.clone();
+            move |request: Request<()>| service.admit(request)
+        };
+        let server = Server::builder()
+            .add_service(CollectionsServer::with_interceptor(service.clone(), checked.clone()))
+            .add_service(PointsServer::with_interceptor(service.clone(), checked.clone()))
+            .add_service(QdrantServer::with_interceptor(service, checked))
+            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+        let serving = tokio::spawn(async move { server.await.unwrap() });
+        Self { address, held, serving }
+    }
+
+    /// Its address, as the index wants it.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Its collections.
+    pub fn collections(&self) -> Vec<String> {
+        self.held().collections.keys().cloned().collect()
+    }
+
+    /// Its aliases, and where each points.
+    pub fn aliases(&self) -> BTreeMap<String, String> {
+        self.held().aliases.clone()
+    }
+
+    /// How a collection was asked for.
+    pub fn made(&self, collection: &str) -> CreateCollection {
+        self.held().collections.get(collection).unwrap().made.clone()
+    }
+
+    /// Answers the next calls so, whatever they ask.
+    pub fn refuse(&self, refusals: impl IntoIterator<Item = Status>) {
+        self.held().refusals.extend(refusals);
+    }
+
+    /// How many refusals nobody has got yet.
+    pub fn refusals_left(&self) -> usize {
+        self.held().refusals.len()
+    }
+
+    /// Lets another loader publish just before the next change of aliases: what names the publication changes.
+    pub fn overtake_next_switch(&self) {
+        self.held().overtakes_next_switch = true;
+    }
+
+    /// Makes the next change of aliases, and answers that it is not available.
+    pub fn lose_next_switch(&self) {
+        self.held().loses_next_switch = true;
+    }
+
+    /// Asks every caller for a key.
+    pub fn ask_for_key(&self, key: &str) {
+        self.held().api_key = Some(key.to_owned());
+    }
+
+    /// Says that it is of this version.
+    pub fn say_version(&self, version: &str) {
+        version.clone_into(&mut self.held().version);
+    }
+
+    /// Points an alias, as a person could.
+    pub fn point(&self, alias: &str, collection: &str) {
+        self.held().aliases.insert(alias.to_owned(), collection.to_owned());
+    }
+
+    /// Forgets a product's point, as a broken disk could.
+    pub fn forget_a_point(&self, collection: &str) {
+        self.held().collections.get_mut(collection).unwrap().points.pop_first();
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+#[derive(Clone)]
+struct Service(Arc<Mutex<Held>>);
+
+impl Service {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn admit(&self, request: Request<()>) -> Result<Request<()>, Status> {
+        let mut held = self.held();
+        let key = request.metadata().get("api-key").and_then(|key| key.to_str().ok());
+        if held.api_key.is_some() && held.api_key.as_deref() != key {
+            return Err(Status::unauthenticated("Must provide an API key or an Authorization bearer token"));
+        }
+        held.refusals.pop_front().map_or(Ok(request), Err)
+    }
+}
+
+impl Held {
+    /// A collection by its name or an alias.
+    fn collection(&mut self, name: &str) -> Result<&mut Collection, Status> {
+        let name = self.aliases.get(name).map_or(name, String::as_str).to_owned();
+        let missing = || Status::not_found(format!("Not found: Collection `{name}` doesn't exist!"));
+        self.collections.get_mut(&name).ok_or_else(missing)
+    }
+
+    fn change_alias(&mut self, action: Action) -> Result<(), Status> {
+        match action {
+            Action::CreateAlias(CreateAlias { collection_name, alias_name }) => {
+                if !self.collections.contains_key(&collection_name) {
+                    return Err(Status::not_found(collection_name));
+                }
+                if self.collections.contains_key(&alias_name) {
+                    return Err(Status::already_exists(alias_name));
+                }
+                self.aliases.insert(alias_name, collection_name);
+            }
+            Action::RenameAlias(RenameAlias { old_alias_name, new_alias_name }) => {
+                let collection = self.aliases.remove(&old_alias_name);
+                let collection =
+                    collection.ok_or_else(|| Status::not_found(format!("Alias {old_alias_name} does not exists!")))?;
+                self.aliases.insert(new_alias_name, collection);
+            }
+            Action::DeleteAlias(DeleteAlias { alias_name }) => drop(self.aliases.remove(&alias_name)),
+        }
+        Ok(())
+    }
+}
+
+/// Calls that nobody makes.
+macro_rules! never_called {
+    ($($name:ident($request:ty) -> $answer:ty;)*) => {$(
+        fn $name<'life0, 'async_trait>(
+            &'life0 self,
+            _: Request<$request>,
+        ) -> std::pin::Pin<Box<dyn Future<Output = Answer<$answer>> + Send + 'async_trait>>
+        where
+            'life0: 'async_trait,
+            Self: 'async_trait,
+        {
+            Box::pin(async { Err(Status::unimplemented(stringify!($name))) })
+        }
+    )*};
+}
+
+#[tonic::async_trait]
+impl Qdrant for Service {
+    async fn health_check(&self, _: Request<HealthCheckRequest>) -> Answer<HealthCheckReply> {
+        let version = self.held().version.clone();
+        Ok(Response::new(HealthCheckReply { title: "stand-in".to_owned(), version, commit: None }))
+    }
+}
+
+fn changed(result: bool) -> Response<CollectionOperationResponse> {
+    Response::new(CollectionOperationResponse { result, time: 0.0 })
+}
+
+#[tonic::async_trait]
+impl Collections for Service {
+    async fn get(&self, request: Request<GetCollectionInfoRequest>) -> Answer<GetCollectionInfoResponse> {
+        let mut held = self.held();
+        let collection = held.collection(&request.into_inner().collection_name)?;
+        let made = collection.made.clone();
+        let config = CollectionConfig {
+            quantization_config: made.quantization_config,
+            metadata: made.metadata,
+            ..CollectionConfig::default()
+        };
+        let result = CollectionInfo {
+            status: CollectionStatus::Green.into(),
+            points_count: u64::try_from(collection.points.len()).ok(),
+            config: Some(config),
+            ..CollectionInfo::default()
+        };
+        Ok(Response::new(GetCollectionInfoResponse { result: Some(result), time: 0.0 }))
+    }
+
+    async fn list(&self, _: Request<ListCollectionsRequest>) -> Answer<ListCollectionsResponse> {
+        let names = self.held().collections.keys().cloned().collect::<Vec<_>>();
+        let collections = names.into_iter().map(|name| CollectionDescription { name }).collect();
+        Ok(Response::new(ListCollectionsResponse { collections, time: 0.0 }))
+    }
+
+    async fn create(&self, request: Request<CreateCollection>) -> Answer<CollectionOperationResponse> {
+        let (made, mut held) = (request.into_inner(), self.held());
+        let name = made.collection_name.clone();
+        if held.collections.contains_key(&name) {
+            return Err(Status::already_exists(format!("Wrong input: Collection `{name}` already exists!")));
+        }
+        let collection = Collection { made, indexed: BTreeSet::new(), points: BTreeMap::new() };
+        held.collections.insert(name, collection);
+        Ok(changed(true))
+    }
+
+    async fn update(&self, request: Request<UpdateCollection>) -> Answer<CollectionOperationResponse> {
+        let (update, mut held) = (request.into_inner(), self.held());
+        held.collection(&update.collection_name)?.made.metadata.extend(update.metadata);
+        Ok(changed(true))
+    }
+
+    async fn delete(&self, request: Request<DeleteCollection>) -> Answer<CollectionOperationResponse> {
+        let (name, mut held) = (request.into_inner().collection_name, self.held());
+        held.aliases.retain(|_, collection| *collection != name);
+        Ok(changed(held.collections.remove(&name).is_some()))
+    }
+
+    async fn update_aliases(&self, request: Request<ChangeAliases>) -> Answer<CollectionOperationResponse> {
+        let mut held = self.held();
+        if std::mem::take(&mut held.overtakes_next_switch) {
+            let (publication, collection) = held.aliases.iter().find(|(alias, _)| alias.contains('~')).unwrap();
+            let (publication, collection) = (publication.clone(), collection.clone());
+            held.aliases.remove(&publication);
+            held.aliases.insert(format!("{publication}-overtaken"), collection);
+        }
+        let actions = request.into_inner().actions.into_iter().filter_map(|operation| operation.action);
+        // As the server does it: one after the other, until one fails.
+        actions.into_iter().try_for_each(|action| held.change_alias(action))?;
+        if std::mem::take(&mut held.loses_next_switch) {
+            return Err(Status::unavailable("the connection broke"));
+        }
+        Ok(changed(true))
+    }
+
+    async fn list_aliases(&self, _: Request<ListAliasesRequest>) -> Answer<ListAliasesResponse> {
+        let aliases = self.held().aliases.clone().into_iter();
+        let aliases = aliases.map(|(alias_name, collection_name)| AliasDescription { alias_name, collection_name });
+        Ok(Response::new(ListAliasesResponse { aliases: aliases.collect(), time: 0.0 }))
+    }
+
+    async fn collection_cluster_info(
+        &self,
+        request: Request<CollectionClusterInfoRequest>,
+    ) -> Answer<CollectionClusterInfoResponse> {
+        self.held().collection(&request.into_inner().collection_name)?;
+        let shard = LocalShardInfo { state: ReplicaState::Active.into(), ..LocalShardInfo::default() };
+        Ok(Response::new(CollectionClusterInfoResponse { local_shards: vec![shard], ..Default::default() }))
+    }
+
+    never_called! {
+        list_collection_aliases(ListCollectionAliasesRequest) -> ListAliasesResponse;
+        collection_exists(CollectionExistsRequest) -> CollectionExistsResponse;
+        update_collection_cluster_setup(UpdateCollectionClusterSetupRequest) -> UpdateCollectionClusterSetupResponse;
+        create_shard_key(CreateShardKeyRequest) -> CreateShardKeyResponse;
+        delete_shard_key(DeleteShardKeyRequest) -> DeleteShardKeyResponse;
+        list_shard_keys(ListShardKeysRequest) -> ListShardKeysResponse;
+    }
+}
+
+#[tonic::async_trait]
+impl Points for Service {
+    async fn upsert(&self, request: Request<UpsertPoints>) -> Answer<PointsOperationResponse> {
+        let (upsert, mut held) = (request.into_inner(), self.held());
+        let collection = held.collection(&upsert.collection_name)?;
+        for point in upsert.points {
+            collection.points.insert(name(point.id.as_ref())?, point);
+        }
+        Ok(Response::new(PointsOperationResponse::default()))
+    }
+
+    async fn create_field_index(
+        &self,
+        request: Request<CreateFieldIndexCollection>,
+    ) -> Answer<PointsOperationResponse> {
+        let (create, mut held) = (request.into_inner(), self.held());
+        let collection = held.collection(&create.collection_name)?;
+        if !collection.points.is_empty() {
+            return Err(Status::failed_precondition("the index comes after the first point"));
+        }
+        collection.indexed.insert(create.field_name);
+        Ok(Response::new(PointsOperationResponse::default()))
+    }
+
+    async fn get(&self, request: Request<GetPoints>) -> Answer<GetResponse> {
+        let (get, mut held) = (request.into_inner(), self.held());
+        let collection = held.collection(&get.collection_name)?;
+        let wanted: BTreeSet<_> = get.ids.iter().filter_map(|id| name(Some(id)).ok()).collect();
+        let found = collection.points.iter().filter(|(name, _)| wanted.contains(*name)).map(|(_, point)| point);
+        let retrieved = found.map(|point| RetrievedPoint {
+            id: point.id.clone(),
+            payload: payload(get.with_payload.as_ref(), point),
+            vectors: vectors(get.with_vectors.as_ref(), point),
+            ..RetrievedPoint::default()
+        });
+        Ok(Response::new(GetResponse { result: retrieved.collect(), ..GetResponse::default() }))
+    }
+
+    async fn count(&self, request: Request<CountPoints>) -> Answer<CountResponse> {
+        let mut held = self.held();
+        let count = u64::try_from(held.collection(&request.into_inner().collection_name)?.points.len()).unwrap();
+        Ok(Response::new(CountResponse { result: Some(CountResult { count }), ..CountResponse::default() }))
+    }
+
+    async fn query_batch(&self, request: Request<QueryBatchPoints>) -> Answer<QueryBatchResponse> {
+        let (batch, mut held) = (request.into_inner(), self.held());
+        let collection = held.collection(&batch.collection_name)?;
+        let result = batch.query_points.iter().map(|query| collection.query(query)).collect::<Result<_, Status>>()?;
+        Ok(Response::new(QueryBatchResponse { result, ..QueryBatchResponse::default() }))
+    }
+
+    never_called! {
+        delete(DeletePoints) -> PointsOperationResponse;
+        update_vectors(UpdatePointVectors) -> PointsOperationResponse;
+        delete_vectors(DeletePointVectors) -> PointsOperationResponse;
+        set_payload(SetPayloadPoints) -> PointsOperationResponse;
+        overwrite_payload(SetPayloadPoints) -> PointsOperationResponse;
+        delete_payload(DeletePayloadPoints) -> PointsOperationResponse;
+        clear_payload(ClearPayloadPoints) -> PointsOperationResponse;
+        delete_field_index(DeleteFieldIndexCollection) -> PointsOperationResponse;
+        create_vector_name(CreateVectorNameRequest) -> PointsOperationResponse;
+        delete_vector_name(DeleteVectorNameRequest) -> PointsOperationResponse;
+        search(SearchPoints) -> SearchResponse;
+        search_batch(SearchBatchPoints) -> SearchBatchResponse;
+        search_groups(SearchPointGroups) -> SearchGroupsResponse;
+        scroll(ScrollPoints) -> ScrollResponse;
+        recommend(RecommendPoints) -> RecommendResponse;
+        recommend_batch(RecommendBatchPoints) -> RecommendBatchResponse;
+        recommend_groups(RecommendPointGroups) -> RecommendGroupsResponse;
+        discover(DiscoverPoints) -> DiscoverResponse;
+        discover_batch(DiscoverBatchPoints) -> DiscoverBatchResponse;
+        update_batch(UpdateBatchPoints) -> UpdateBatchResponse;
+        query(QueryPoints) -> QueryResponse;
+        query_groups(QueryPointGroups) -> QueryGroupsResponse;
+        facet(FacetCounts) -> FacetResponse;
+        search_matrix_pairs(SearchMatrixPoints) -> SearchMatrixPairsResponse;
+        search_matrix_offsets(SearchMatrixPoints) -> SearchMatrixOffsetsResponse;
+    }
+}
+
+impl Collection {
+    fn query(&self, query: &QueryPoints) -> Result<BatchResult, Status> {
+        let wrong = || Status::invalid_argument("no query for the nearest to a dense vector of a name");
+        let nearest = match query.query.as_ref().and_then(|query| query.variant.as_ref()) {
+            Some(query::Variant::Nearest(VectorInput { variant: Some(vector_input::Variant::Dense(dense)) })) => {
+                &dense.data
+            }
+            _ => return Err(wrong()),
+        };
+        let using = query.using.as_ref().ok_or_else(wrong)?;
+        let mut scored = Vec::new();
+        for point in self.points.values() {
+            let wanted = query.filter.as_ref().map_or(Ok(true), |filter| self.holds(filter, point))?;
+            let cosines = rows(point, using).into_iter().map(|row| cosine(&row, nearest));
+            let best = cosines.max_by(f32::total_cmp).filter(|_| wanted);
+            scored.extend(best.map(|score| (score, point)));
+        }
+        // The points are in the order of their names, and stay so where scores are equal.
+        scored.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        let limit = usize::try_from(query.limit.unwrap_or(10)).unwrap();
+        let points = scored.into_iter().take(limit).map(|(score, point)| ScoredPoint {
+            id: point.id.clone(),
+            score,
+            payload: payload(query.with_payload.as_ref(), point),
+            vectors: vectors(query.with_vectors.as_ref(), point),
+            ..ScoredPoint::default()
+        });
+        Ok(BatchResult { result: points.collect() })
+    }
+
+    fn holds(&self, filter: &Filter, point: &PointStruct) -> Result<bool, Status> {
+        let each = |conditions: &[Condition]| {
+            let met = conditions.iter().map(|condition| self.meets(condition, point));
+            met.collect::<Result<Vec<bool>, Status>>()
+        };
+        let (must, should, must_not) = (each(&filter.must)?, each(&filter.should)?, each(&filter.must_not)?);
+        let any = should.is_empty() || should.contains(&true);
+        Ok(!must.contains(&false) && any && !must_not.contains(&true))
+    }
+
+    fn meets(&self, condition: &Condition, point: &PointStruct) -> Result<bool, Status> {
+        let at = |key: &str| {
+            let indexed = self.indexed.contains(key).then(|| values(&point.payload, key));
+            indexed.ok_or_else(|| Status::invalid_argument(format!("Index required but not found for \"{key}\"")))
+        };
+        match condition.condition_one_of.as_ref() {
+            Some(ConditionOneOf::Filter(filter)) => self.holds(filter, point),
+            Some(ConditionOneOf::HasId(ids)) => Ok(point.id.as_ref().is_some_and(|id| ids.has_id.contains(id))),
+            Some(ConditionOneOf::IsEmpty(empty)) => Ok(at(&empty.key)?.is_empty()),
+            Some(ConditionOneOf::Field(FieldCondition { key, r#match: Some(wanted), .. })) => {
+                Ok(at(key)?.into_iter().any(|value| matches(wanted, &value)))
+            }
+            Some(ConditionOneOf::Field(FieldCondition { key, range: Some(range), .. })) => {
+                Ok(at(key)?.into_iter().any(|value| within(range, &value)))
+            }
+            other => Err(Status::unimplemented(format!("{other:?}"))),
+        }
+    }
+}
+
+fn name(id: Option<&PointId>) -> Result<String, Status> {
+    match id.and_then(|id| id.point_id_options.as_ref()) {
+        Some(PointIdOptions::Uuid(uuid)) => Ok(uuid.clone()),
+        other => Err(Status::invalid_argument(format!("{other:?} is no UUID"))),
+    }
+}
+
+/// The values at a key, those of a list one by one.
+fn values(payload: &HashMap<String, Value>, key: &str) -> Vec<Kind> {
+    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    let here = payload.get(first).and_then(|value| value.kind.clone());
+    match (here, rest) {
+        (Some(Kind::StructValue(below)), Some(rest)) => values(&below.fields, rest),
+        (Some(Kind::ListValue(list)), None) => list.values.into_iter().filter_map(|value| value.kind).collect(),
+        (Some(Kind::NullValue(_)) | None, _) | (_, Some(_)) => Vec::new(),
+        (Some(value), None) => vec![value],
+    }
+}
+
+fn matches(wanted: &Match, value: &Kind) -> bool {
+    match (wanted.match_value.as_ref(), value) {
+        (Some(MatchValue::Keyword(wanted)), Kind::StringValue(text)) => wanted == text,
+        (Some(MatchValue::Keywords(wanted)), Kind::StringValue(text)) => wanted.strings.contains(text),
+        (Some(MatchValue::Integer(wanted)), Kind::IntegerValue(number)) => wanted == number,
+        (Some(MatchValue::Integers(wanted)), Kind::IntegerValue(number)) => wanted.integers.contains(number),
+        (Some(MatchValue::Boolean(wanted)), Kind::BoolValue(yes)) => wanted == yes,
+        _ => false,
+    }
+}
+
+#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "Qdrant's ranges are of f64")]
+fn within(range: &Range, value: &Kind) -> bool {
+    let number = match value {
+        Kind::IntegerValue(number) => *number as f64,
+        Kind::DoubleValue(number) => *number,
+        _ => return false,
+    };
+    range.gte.is_none_or(|limit| number >= limit)
+        && range.gt.is_none_or(|limit| number > limit)
+        && range.lte.is_none_or(|limit| number <= limit)
+        && range.lt.is_none_or(|limit| number < limit)
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// The rows of a point's vector of this name.
+fn rows(point: &PointStruct, using: &str) -> Vec<Vec<f32>> {
+    let named = match point.vectors.as_ref().and_then(|vectors| vectors.vectors_options.as_ref()) {
+        Some(vectors::VectorsOptions::Vectors(named)) => named.vectors.get(using),
+        _ => None,
+    };
+    match named.and_then(|vector| vector.vector.as_ref()) {
+        Some(vector::Vector::Dense(dense)) => vec![dense.data.clone()],
+        Some(vector::Vector::MultiDense(multi)) => multi.vectors.iter().map(|row| row.data.clone()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn payload(selector: Option<&WithPayloadSelector>, point: &PointStruct) -> HashMap<String, Value> {
+    match selector.and_then(|selector| selector.selector_options.as_ref()) {
+        Some(with_payload_selector::SelectorOptions::Enable(true)) => point.payload.clone(),
+        _ => HashMap::new(),
+    }
+}
+
+fn vectors(selector: Option<&WithVectorsSelector>, point: &PointStruct) -> Option<VectorsOutput> {
+    let asked = selector.and_then(|selector| selector.selector_options.as_ref());
+    let Some(with_vectors_selector::SelectorOptions::Enable(true)) = asked else { return None };
+    let dense = |data| DenseVector { data };
+    let image = rows(point, "image").into_iter().map(dense).collect();
+    let text = rows(point, "text").pop().map(dense)?;
+    let outputs = [
+        ("image", vector_output::Vector::MultiDense(MultiDenseVector { vectors: image })),
+        ("text", vector_output::Vector::Dense(text)),
+    ];
+    let output =
+        |(name, vector): (&str, _)| (name.to_owned(), VectorOutput { vector: Some(vector), ..Default::default() });
+    let named = NamedVectorsOutput { vectors: outputs.into_iter().map(output).collect() };
+    Some(VectorsOutput { vectors_options: Some(vectors_output::VectorsOptions::Vectors(named)) })
+}

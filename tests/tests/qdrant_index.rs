@@ -1,0 +1,319 @@
+//! What the index does with a Qdrant server, beyond what every index does: on a stand-in that can be made to fail.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
+
+use std::{error::Error as _, sync::Arc, time::Duration};
+
+use qdrant_client::qdrant::{quantization_config::Quantization, vectors_config};
+use tonic::Status;
+use vitrine_core::{
+    Chain,
+    embed::ModelInfo,
+    fakes::{DIMENSIONS, embedding, product},
+    index::{
+        GenerationBuilder, IndexError, IndexQuery, IndexedProduct, ProductIndex, QueryVector, SealedGeneration, Target,
+    },
+    product::{AttributeSpec, AttributeType, Schema},
+};
+use vitrine_index::{BuildOptions, IndexPlace, QdrantIndex, QdrantOptions, Quantisation, ServedIndex as _, open};
+use vitrine_tests::{IndexKind, TestIndex};
+
+fn model() -> ModelInfo {
+    ModelInfo { fingerprint: "test".to_owned(), dimensions: DIMENSIONS }
+}
+
+fn schema() -> Schema {
+    let brand = AttributeSpec { kind: AttributeType::Keyword, currencies: [].into() };
+    Schema { attributes: [("brand".to_owned(), brand)].into() }
+}
+
+fn indexed(number: usize) -> IndexedProduct {
+    let product = product(&format!("p{number}"), "title", i64::try_from(number).unwrap());
+    let image_embeddings = vec![embedding(&product.image_links[0])];
+    IndexedProduct { product, image_embeddings, text_embedding: embedding("title") }
+}
+
+async fn place() -> TestIndex {
+    TestIndex::new(IndexKind::StandIn).await.unwrap()
+}
+
+async fn begin(place: &TestIndex, index: &dyn ProductIndex) -> Result<Box<dyn GenerationBuilder>, IndexError> {
+    index.build(place.catalog(), &model(), &schema()).await
+}
+
+async fn sealed(place: &TestIndex, index: &dyn ProductIndex, products: usize) -> Box<dyn SealedGeneration> {
+    let mut builder = begin(place, index).await.unwrap();
+    builder.add((0..products).map(indexed).collect()).await.unwrap();
+    builder.seal().await.unwrap()
+}
+
+async fn load(place: &TestIndex, products: usize) {
+    sealed(place, &*place.open(), products).await.publish().await.unwrap();
+}
+
+/// How many products serve.
+async fn serving(place: &TestIndex) -> usize {
+    place.open().current(place.catalog()).await.unwrap().info().products
+}
+
+fn query() -> IndexQuery {
+    let nearest = QueryVector { target: Target::Image, embedding: embedding("p1.jpg"), share: 1.0 };
+    IndexQuery { vectors: vec![nearest], filter: None, exclude: Vec::new(), offset: 0, limit: 10, score_min: None }
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_key_gets_it_and_nobody_else_does() {
+    let place = place().await;
+    place.stand_in().ask_for_key("s3cret");
+    let options = place.options();
+    let index = QdrantIndex::new(QdrantOptions { api_key: "s3cret".parse().ok(), ..options.clone() }).unwrap();
+    begin(&place, &index).await.unwrap();
+    assert!(!format!("{index:?}").contains("s3cret"));
+    let wrong = QdrantIndex::new(QdrantOptions { api_key: "wr0ng".parse().ok(), ..options }).unwrap();
+    let error = begin(&place, &wrong).await.err().unwrap();
+    let shown = format!("{} {error:?}", Chain(&error));
+    assert!(shown.contains("Must provide an API key") && !shown.contains("wr0ng"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_search_is_tried_again_when_the_server_is_away_for_a_moment() {
+    let place = place().await;
+    load(&place, 3).await;
+    let generation = place.open().current(place.catalog()).await.unwrap();
+    // The client itself asks twice each time.
+    place.stand_in().refuse((0..4).map(|_| Status::unavailable("starting")));
+    assert_eq!(generation.search(query()).await.unwrap()[0].product.id.as_str(), "p1");
+    assert_eq!(place.stand_in().refusals_left(), 0);
+}
+
+#[tokio::test]
+async fn what_the_server_will_never_do_is_asked_for_once() {
+    let place = place().await;
+    load(&place, 3).await;
+    let generation = place.open().current(place.catalog()).await.unwrap();
+    place.stand_in().refuse((0..2).map(|_| Status::invalid_argument("no such vector")));
+    let error = generation.search(query()).await.unwrap_err();
+    assert!(error.source().unwrap().to_string().contains("no such vector"), "{error:?}");
+    assert_eq!(place.stand_in().refusals_left(), 1);
+}
+
+#[tokio::test]
+async fn a_server_with_too_much_to_do_is_overload_and_so_is_a_search_without_a_place() {
+    let place = place().await;
+    load(&place, 3).await;
+    let generation = place.open().current(place.catalog()).await.unwrap();
+    place.stand_in().refuse([Status::resource_exhausted("rate limit")]);
+    let error = generation.search(query()).await.unwrap_err();
+    assert!(matches!(error, IndexError::Overloaded { queue: "index", .. }), "{error:?}");
+    let full = QdrantIndex::new(QdrantOptions { queue_size_max: 0, ..place.options() }).unwrap();
+    let error = full.current(place.catalog()).await.unwrap().search(query()).await.unwrap_err();
+    assert!(matches!(error, IndexError::Overloaded { queue: "index", capacity: 0 }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_load_outlasts_a_server_that_is_away_for_a_moment() {
+    let place = place().await;
+    let index = place.open();
+    let mut builder = begin(&place, &*index).await.unwrap();
+    place.stand_in().refuse((0..3).map(|_| Status::unavailable("starting")));
+    builder.add((0..3).map(indexed).collect()).await.unwrap();
+    builder.seal().await.unwrap().publish().await.unwrap();
+    assert_eq!(serving(&place).await, 3);
+}
+
+#[tokio::test]
+async fn a_switch_whose_answer_is_lost_is_no_failure() {
+    let place = place().await;
+    load(&place, 3).await;
+    place.stand_in().lose_next_switch();
+    load(&place, 4).await;
+    assert_eq!(serving(&place).await, 4);
+    assert_eq!(place.generations().await.len(), 2);
+}
+
+#[tokio::test]
+async fn who_comes_late_does_not_replace_what_it_did_not_see() {
+    let place = place().await;
+    load(&place, 3).await;
+    let index = place.open();
+    let late = sealed(&place, &*index, 4).await;
+    place.stand_in().overtake_next_switch();
+    let before = place.stand_in().aliases();
+    let error = late.publish().await.unwrap_err();
+    assert!(matches!(error, IndexError::Locked(_)), "{error:?}");
+    index.settle().await;
+    assert_eq!(serving(&place).await, 3);
+    assert_eq!(place.generations().await.len(), 1, "what lost is removed");
+    assert_eq!(place.stand_in().aliases().len(), before.len());
+}
+
+#[tokio::test]
+async fn a_load_does_not_undo_a_rollback_that_was_made_meanwhile() {
+    let place = place().await;
+    load(&place, 3).await;
+    load(&place, 4).await;
+    let (index, old) = (place.open(), place.stand_in().collections()[0].clone());
+    let late = sealed(&place, &*index, 5).await;
+    place.stand_in().point(place.catalog().as_str(), &old);
+    assert!(matches!(late.publish().await, Err(IndexError::Locked(_))));
+    index.settle().await;
+    assert_eq!(serving(&place).await, 3);
+    load(&place, 6).await;
+    assert_eq!(serving(&place).await, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_loaders_that_begin_at_once_one_goes_on() {
+    let place = place().await;
+    for _ in 0..5 {
+        let (one, other) = (place.open(), place.open());
+        let (first, second) = tokio::join!(begin(&place, &*one), begin(&place, &*other));
+        let refused = [&first, &second].map(|begun| matches!(begun, Err(IndexError::Locked(_))));
+        assert_ne!(refused[0], refused[1]);
+        drop((first, second));
+        one.settle().await;
+        other.settle().await;
+        assert!(place.generations().await.is_empty());
+    }
+}
+
+/// A loader that is killed: nothing of it runs any more, and nothing was cleaned up.
+fn kill_a_loader(options: QdrantOptions, place: &TestIndex) {
+    let catalog = place.catalog().clone();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let index = QdrantIndex::new(options).unwrap();
+            let builder = runtime.block_on(index.build(&catalog, &model(), &schema())).unwrap();
+            std::mem::forget(builder);
+            runtime.shutdown_background();
+        });
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_loader_left_never_serves_and_the_next_one_removes_it() {
+    let place = place().await;
+    load(&place, 3).await;
+    let options = place.options();
+    tokio::task::block_in_place(|| kill_a_loader(options, &place));
+    assert_eq!(place.generations().await.len(), 2);
+    assert_eq!(serving(&place).await, 3);
+    let index = place.open();
+    let builder = begin(&place, &*index).await.unwrap();
+    assert_eq!(place.generations().await.len(), 2, "the serving one, and the one that is being built");
+    drop(builder);
+    index.settle().await;
+    assert_eq!(place.generations().await.len(), 1);
+}
+
+#[tokio::test]
+async fn aliases_and_collections_of_other_people_are_left_alone() {
+    let place = place().await;
+    load(&place, 3).await;
+    let (stand_in, old) = (place.stand_in(), place.stand_in().collections()[0].clone());
+    stand_in.point("canary", &old);
+    stand_in.point(&format!("{}~", place.catalog()), &old);
+    for count in 4..7 {
+        load(&place, count).await;
+    }
+    assert!(stand_in.collections().contains(&old), "somebody needs it");
+    assert_eq!(place.generations().await.len(), 3);
+    let index = place.open();
+    index.refresh().await;
+    assert_eq!(index.serving().len(), 1);
+    assert!(index.is_whole());
+}
+
+#[tokio::test]
+async fn a_generation_with_holes_is_refused_and_does_not_replace_what_serves() {
+    let place = place().await;
+    load(&place, 3).await;
+    let index = place.open();
+    index.refresh().await;
+    load(&place, 4).await;
+    let broken = place.stand_in().aliases()[place.catalog().as_str()].clone();
+    place.stand_in().forget_a_point(&broken);
+    index.refresh().await;
+    assert_eq!(index.current(place.catalog()).await.unwrap().info().products, 3);
+    assert!(index.is_whole(), "the old generation serves");
+    let fresh = place.open();
+    fresh.refresh().await;
+    assert!(!fresh.is_whole() && fresh.serving().is_empty());
+    let error = fresh.current(place.catalog()).await.err().unwrap();
+    assert!(Chain(&error).to_string().contains("3 of its 4 products"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_stays_away_serves_nothing_and_one_that_comes_back_does() {
+    let place = place().await;
+    load(&place, 3).await;
+    let index = QdrantIndex::new(place.options()).unwrap();
+    index.refresh().await;
+    assert_eq!(index.serving().len(), 1);
+    place.stand_in().refuse((0..3).map(|_| Status::unavailable("gone")));
+    index.refresh().await;
+    assert!(!index.is_whole());
+    assert_eq!(index.serving().len(), 1, "for a moment, nothing changes");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(6)).await;
+    tokio::time::resume();
+    assert!(index.serving().is_empty());
+    index.refresh().await;
+    assert!(index.is_whole());
+    assert_eq!(index.serving().len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_no_metadata_is_too_old() {
+    let place = place().await;
+    for version in ["1.15.4", "0.11.7", "dev"] {
+        place.stand_in().say_version(version);
+        let error = begin(&place, &*place.open()).await.err().unwrap();
+        assert!(Chain(&error).to_string().contains("older than 1.16"), "{error:?}");
+    }
+    place.stand_in().say_version("1.17.0-dev");
+    begin(&place, &*place.open()).await.unwrap();
+}
+
+#[tokio::test]
+#[expect(deprecated, reason = "what replaces `on_disk` is not known to servers before 1.20")]
+async fn a_collection_is_made_as_the_options_say() {
+    let place = place().await;
+    let build = BuildOptions {
+        shards: Some(3),
+        replicas: 2,
+        write_consistency: 2,
+        on_disk: true,
+        quantisation: Quantisation::Int8,
+        hnsw_m: 24,
+        hnsw_ef_construct: 200,
+        ..place.options().build
+    };
+    let options = QdrantOptions { build, ..place.options() };
+    let index = open(IndexPlace::Server(Box::new(options))).unwrap();
+    let _builder = begin(&place, &*index).await.unwrap();
+    let made = place.stand_in().made(&place.stand_in().collections()[0]);
+    assert_eq!(
+        (made.shard_number, made.replication_factor, made.write_consistency_factor),
+        (Some(3), Some(2), Some(2))
+    );
+    let hnsw = made.hnsw_config.unwrap();
+    assert_eq!((hnsw.m, hnsw.ef_construct), (Some(24), Some(200)));
+    let quantization = made.quantization_config.unwrap().quantization.unwrap();
+    assert!(matches!(quantization, Quantization::Scalar(_)), "{quantization:?}");
+    let Some(vectors_config::Config::ParamsMap(vectors)) = made.vectors_config.unwrap().config else { panic!() };
+    assert!(vectors.map["image"].multivector_config.is_some() && vectors.map["text"].multivector_config.is_none());
+    assert!(vectors.map.values().all(|vector| vector.on_disk == Some(true)));
+}
+
+#[tokio::test]
+async fn a_held_generation_answers_whatever_is_published() {
+    let place = place().await;
+    load(&place, 3).await;
+    let held = place.open().current(place.catalog()).await.unwrap();
+    let index = Arc::new(place.open());
+    load(&place, 5).await;
+    assert_eq!(held.search(query()).await.unwrap().len(), 3);
+    assert_eq!(index.current(place.catalog()).await.unwrap().search(query()).await.unwrap().len(), 5);
+}
