@@ -96,7 +96,9 @@ first weights and the order of its lessons. The text queries are embedded as the
 four. Means of the five folds. *picture → picture*: share of the ten nearest with the same label; in the second column
 a picture's own sender does not count, so that a shared background is no help. *text → picture*: share of the ten
 nearest to the label, mean over the labels with at least ten pictures in the fold (with fewer, 100 % is out of reach),
-and over all labels. *zero-shot*: the nearest of 17 labels is right.
+and over all labels. The project's bar of 78 % is about the former, because only so do random answers and ConSE come out
+as they did where the bar was set (6.5 and 30.0 %); over all labels this model stays below it. *zero-shot*: the nearest
+of 17 labels is right.
 
 {table(["", "picture → picture P@10", "same, other senders only", "text → picture P@10", "same, all labels",
         "zero-shot top-1"], garment_rows(measured))}
@@ -112,8 +114,8 @@ it tries {tried["count"]} of them around ours, with the gate shut. They find {tr
 {tried["worst"]:.1f} % at worst, {tried["best"]:.1f} % at best; {tried["enough"]} of {tried["count"]} reach 1.15 times ConSE. Chosen on three catalogues and
 asked on the fourth, it is **{tried["nested"]:.1f} %, {tried["ratio"]:.2f} times ConSE** ({tried["shops"]}). The shares of the
 parts were chosen on the variants and the garments below and above, and the four constants of `colour.py` among 32
-settings on `appliances` (84 to 93 % for colours alone among a product's variants), so those rows flatter, too. The
-garment recipe was tuned on the folds of seed 0.
+settings on `appliances` (84 to 93 % for colours alone among a product's variants), so those rows flatter, too. A
+smaller `UNSURE` finds a variant or two more, and fewer titles of `department-store`; it was left as it was. The garment recipe was tuned on the folds of seed 0.
 
 {table(["catalogue", "titles, ConSE", "titles, this model", "types, ConSE", "types, this model", "titles, ratio"],
        unseen_rows(measured))}
@@ -146,7 +148,9 @@ On {small["pictures"]:,} pictures and {small["captions"]:,} captions:
        [[kind] + [f"{value:.4f}" for value in small[kind]] for kind in ("picture", "text")])}
 
 Rankings with both towers in f32 and both small, released head, on the pictures it was trained on (so these say
-nothing about quality, only about precision):
+nothing about quality, only about precision). Two titles, one of `outdoor` and one of `appliances`, hang on a difference
+of 0.0001 between two answers, and each is more than half a point; how the text tower's matrices are stored was chosen
+with these captions in sight.
 
 {table(["", "f32", "small"], [[name, f"{100 * large:.2f}", f"{100 * little:.2f}"] for name, large, little in zip(
     ["garments, picture → picture P@10", "garments, text → picture P@10", "garments, zero-shot"]
@@ -196,8 +200,8 @@ Pictures: 224×224, ImageNet mean and deviation. Texts: lower-cased English, at 
 | `onnx/vision_model_int8.onnx` | {small["bytes"]["vision"] / 1e6:.1f} MB | {small["picture"][0]:.4f}, {small["picture"][1]:.4f} | {small["picture ms"]:.0f} ms a picture |
 | `onnx/text_model_int8.onnx` | {small["bytes"]["text"] / 1e6:.1f} MB | {small["text"][0]:.4f}, {small["text"][1]:.4f} | {small["text ms"]:.1f} ms for five words |
 
-Weights are 8 bits. The picture tower's arithmetic is f32; the text tower's matrices multiply in 8 bits, per block of
-64, so that a text's embedding does not depend on the texts beside it.
+Weights are 8 bits. The picture tower's arithmetic is f32; the text tower's matrices, but for the kernel's second one,
+multiply in 8 bits, per block of 32 or 64, so that a text's embedding does not depend on the texts beside it.
 
 ## What to expect
 

@@ -73,8 +73,10 @@ class Data:
     def extracted(self, options):
         paths = [product.picture for product in self.products]
         source = "".join(open(module.__file__, encoding="utf-8").read() for module in (pictures, trunks))
-        names = [f"{product.catalogue}/{os.path.basename(product.picture)}" for product in self.products]
-        key = hashlib.sha256(f"{source}{names}{VIEWS_RANDOM}{options.seed}".encode()).hexdigest()[:16]
+        names = [(product.catalogue, os.path.basename(product.picture), os.path.getsize(product.picture))
+                 for product in self.products]
+        asked = f"{source}{names}{self.evaluated.tolist()}{VIEWS_RANDOM}{options.seed}"
+        key = hashlib.sha256(asked.encode()).hexdigest()[:16]
         cache = os.path.join(options.work, f"features-{key}.npz")
         if not os.path.exists(cache):
             arrays = trunks.run(os.path.join(options.shared, "pretrained/mobilenet_v2"), paths, VIEWS_RANDOM,
