@@ -20,8 +20,8 @@ use crate::{
 };
 
 /// The part of a batch that may be padding is one in so many.
-/// 8: a batch of four texts saves a sixth of what they cost alone, as measured with both the bundled model and a
-/// ViT-B/32's text tower; padding must not eat that up.
+/// 8: a batch of four texts saves the bundled model a fifth of what they cost alone (`benches/README.md` compares one by
+/// one with a batch); padding must not eat that up.
 const PADDING_PART: usize = 8;
 
 /// How batches are formed.

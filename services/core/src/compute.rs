@@ -47,7 +47,7 @@ type Work = Box<dyn FnOnce() + Send>;
 /// The pool. Dropping it lets its threads finish what runs, and joins them.
 ///
 /// Its threads sleep while there is nothing to do: a pool made for splitting work, such as rayon's, looks for more for a
-/// while after each piece, which costs as much as a short search.
+/// while after each piece.
 #[derive(Debug)]
 pub struct ComputePool {
     name: &'static str,
