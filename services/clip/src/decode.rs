@@ -6,13 +6,15 @@
 //! A JPEG picture much larger than the model's input is decoded at a half, a quarter or an eighth of its size, by
 //! transforming fewer coefficients of each block.
 
-use std::io::Cursor;
+use std::{
+    io::{self, Cursor},
+    panic::catch_unwind,
+};
 
 use image::{
-    DynamicImage, GrayImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage,
+    DynamicImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits, RgbImage, RgbaImage,
     metadata::Orientation,
 };
-use jpeg_decoder::PixelFormat;
 use vitrine_core::{
     Invalid,
     limits::{PHOTO_EDGE_MAX, PHOTO_PIXELS_MAX},
@@ -21,6 +23,8 @@ use vitrine_core::{
 
 /// Most memory that decoding one photo may take, in bytes: 64 megapixels of 16-bit RGBA, twice over.
 const DECODE_BYTES_MAX: u64 = 1 << 30;
+/// libjpeg's scales are counted in eighths.
+const EIGHTHS: u8 = 8;
 
 /// Width and height in pixels.
 pub type Size = (u32, u32);
@@ -62,7 +66,7 @@ pub fn decode(content: &[u8], region: Option<Region>, enough: impl Fn(Size) -> S
     let shrunk = if format == ImageFormat::Jpeg {
         let upright = if turns(orientation) { (height, width) } else { (width, height) };
         let part = region.map_or(upright, |region| size(pixel_edges(region, upright.0, upright.1)));
-        shrunk_jpeg(content, (width, height), divisor(part, enough(part)))
+        shrunk_jpeg(content, divisor(part, enough(part)))
     } else {
         None
     };
@@ -92,28 +96,28 @@ fn turns(orientation: Orientation) -> bool {
 }
 
 /// The largest of 8, 4, 2 and 1 that may divide a picture which need not be larger than `enough`.
-fn divisor((width, height): Size, enough: Size) -> u32 {
-    let may = |divisor: &u32| width / divisor >= enough.0 && height / divisor >= enough.1;
+fn divisor((width, height): Size, enough: Size) -> u8 {
+    let may = |divisor: &u8| width / u32::from(*divisor) >= enough.0 && height / u32::from(*divisor) >= enough.1;
     [8, 4, 2].into_iter().find(may).unwrap_or(1)
 }
 
 /// The picture at a part of its size; `None` where that is not possible, and the picture is to be decoded in full.
-fn shrunk_jpeg(content: &[u8], (width, height): Size, divisor: u32) -> Option<DynamicImage> {
+fn shrunk_jpeg(content: &[u8], divisor: u8) -> Option<DynamicImage> {
     if divisor == 1 {
         return None;
     }
-    let side = |length: u32| u16::try_from(length.div_ceil(divisor)).ok();
-    let mut decoder = jpeg_decoder::Decoder::new(content);
-    decoder.read_info().ok()?;
-    decoder.scale(side(width)?, side(height)?).ok()?;
-    let pixels = decoder.decode().ok()?;
-    let info = decoder.info()?;
-    let (width, height) = (info.width.into(), info.height.into());
-    match info.pixel_format {
-        PixelFormat::RGB24 => RgbImage::from_raw(width, height, pixels).map(DynamicImage::ImageRgb8),
-        PixelFormat::L8 => GrayImage::from_raw(width, height, pixels).map(DynamicImage::ImageLuma8),
-        PixelFormat::L16 | PixelFormat::CMYK32 => None,
-    }
+    // libjpeg's errors come out as panics that no hook hears of.
+    let decoded = catch_unwind(|| {
+        let mut decoder = mozjpeg::Decompress::new_mem(content)?;
+        decoder.scale(EIGHTHS / divisor);
+        let mut rows = decoder.rgb()?;
+        let (width, height) = (rows.width(), rows.height());
+        let pixels = rows.read_scanlines::<u8>()?;
+        rows.finish()?;
+        io::Result::Ok((width, height, pixels))
+    });
+    let (width, height, pixels) = decoded.ok()?.ok()?;
+    RgbImage::from_raw(width.try_into().ok()?, height.try_into().ok()?, pixels).map(DynamicImage::ImageRgb8)
 }
 
 fn not_a_picture() -> Invalid {
