@@ -51,12 +51,14 @@ lint: ## Checks formatting, lints, documentation and, where cargo-deny is instal
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
 	else echo "skipped: cargo-deny is not installed (cargo install cargo-deny)"; fi
 
-# MODELS names folders of models, COMPARE further options of compare.py. Without fastembed, its place stays empty.
+# MODELS names folders of models, COMPARE further options of compare.py. Without fastembed, its place stays empty; with the
+# ONNX Runtime of `make onnxruntime-openvino`, there is a row of it.
 bench-compare: build $(TARGET)/python-compare/.installed ## Compares Vitrine with others and with the bound
 	$(CARGO) build --release --workspace --bin grpc-echo
 	-$(CARGO) build --release --locked --manifest-path benches/compare/fastembed/Cargo.toml --target-dir $(TARGET)
 	PYTHONPATH=$(abspath $(TARGET))/python-compare $(PYTHON) benches/compare/compare.py --out $(TARGET)/compare \
-		--vitrine $(TARGET)/release/vitrine $(addprefix --model ,$(or $(MODELS),models/mini)) $(COMPARE)
+		--vitrine $(TARGET)/release/vitrine $(addprefix --model ,$(or $(MODELS),models/mini)) \
+		$(addprefix --openvino ,$(firstword $(wildcard $(TARGET)/onnxruntime-openvino/libonnxruntime*))) $(COMPARE)
 
 # MODELS names folders of models, BARS further options of bars.py.
 bench-bars: build loadtest $(TARGET)/python-compare/.installed ## Measures overload, a job beside people, memory, starts

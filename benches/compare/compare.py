@@ -59,6 +59,8 @@ CANDIDATES_SMALL = [
     (report.PYTHON_SMALL, "python-int8", EMBED),
     (report.VITRINE_SMALL, "vitrine-int8", EMBED),
 ]
+# The same exact files by another provider, if there is an ONNX Runtime that has it.
+CANDIDATES_OPENVINO = [(report.VITRINE_OPENVINO, "vitrine-openvino", EMBED)]
 
 
 def main():
@@ -82,6 +84,7 @@ def read_arguments():
     parser.add_argument("--fastembed", type=Path, metavar="FILE", help="default: beside vitrine")
     parser.add_argument("--grpc-echo", type=Path, metavar="FILE", help="default: beside vitrine")
     parser.add_argument("--ort-dylib-path", type=Path, metavar="FILE", help="for all but Python; default: its own")
+    parser.add_argument("--openvino", type=Path, metavar="FILE", help="an ONNX Runtime that has OpenVINO, for one more row")
     parser.add_argument("--vitrine-option", action="append", default=[], metavar="OPTION", help="for `vitrine serve`")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "target/compare", metavar="DIR")
     parser.add_argument("--seconds-per-round", type=float, default=4.0, metavar="SECONDS")
@@ -99,6 +102,8 @@ def read_arguments():
     arguments.ort_dylib_path = arguments.ort_dylib_path or library_of_python()
     if not arguments.ort_dylib_path.is_file():
         parser.error(f"there is no {arguments.ort_dylib_path}")
+    if arguments.openvino and not arguments.openvino.is_file():
+        parser.error(f"there is no {arguments.openvino}: `make onnxruntime-openvino` gets it")
     if not arguments.seconds_per_round > 0 or arguments.rounds < 1:
         parser.error("--seconds-per-round must be more than 0, --rounds at least 1")
     return arguments
@@ -153,6 +158,7 @@ class Comparison:
         self.bound = Bound(folder, workloads)
         self.model = ["--model-dir", folder.path, "--precision", folder.ran]
         self.candidates = CANDIDATES + (CANDIDATES_SMALL if folder.has_small() else [])
+        self.candidates += CANDIDATES_OPENVINO if arguments.openvino else []
         # By workload and candidate, what each round measured.
         self.rounds = {name: {} for name in workloads}
         self.ready, self.cosines = {}, {}
@@ -239,11 +245,16 @@ class Comparison:
                 f"{name}-int8": ["int8" if part == self.folder.ran else part for part in command]
                 for name, command in [("python", commands["python-queue"]), ("vitrine", vitrine)]
             }
+        if self.arguments.openvino:
+            commands["vitrine-openvino"] = [*vitrine, "--execution-provider", "openvino"]
         return commands
 
     def start(self, name, stack):
         """One after the other, so that none waits for another's start."""
-        server = servers.Server(self.commands()[name], self.environment, self.place / f"{name}.log")
+        environment = self.environment
+        if name == "vitrine-openvino":
+            environment = {**environment, "ORT_DYLIB_PATH": str(self.arguments.openvino.resolve())}
+        server = servers.Server(self.commands()[name], environment, self.place / f"{name}.log")
         stack.enter_context(server)
         self.ready.setdefault(name, []).append(server.ready(self.client.answers))
         return server

@@ -8,6 +8,8 @@ from workloads import TEXT_WORDS
 BOUND, BOUND_ALONE, BOUND_PADDED, FASTEMBED = "bound", "bound, one by one", "bound, padded", "fastembed"
 # With the 8-bit files of a folder that has exact ones, too, which all the other rows run.
 PYTHON_SMALL, VITRINE_SMALL = "python, queue, int8", "vitrine, Embed, int8"
+# With the exact files, which OpenVINO computes in bf16 where the processor has it.
+VITRINE_OPENVINO = "vitrine, Embed, OpenVINO"
 # Who answers the same query again and again.
 VITRINE, ECHO = "vitrine", "bare echo"
 # The order of the rows. One that was not measured keeps its place.
@@ -22,15 +24,18 @@ ROWS = [
     "vitrine, Search",
     PYTHON_SMALL,
     VITRINE_SMALL,
+    VITRINE_OPENVINO,
 ]
+# Rows that only some runs have.
+OPTIONAL = [PYTHON_SMALL, VITRINE_SMALL, VITRINE_OPENVINO]
 OF_TEXTS_ONLY = [BOUND_ALONE, BOUND_PADDED]
 COLUMNS = ["", "CPU ms", "of the bound", "a second", "p50 ms, 8 at once", "p50 ms, alone", "worst cosine"]
 
 
 def rows(workload, measured):
-    """The rows of a table or panel; those of small files only where there are some."""
+    """The rows of a table or panel; optional ones only where they were measured."""
     kind = [row for row in ROWS if workload in TEXT_WORDS or row not in OF_TEXTS_ONLY]
-    return [row for row in kind if row in measured or row not in (PYTHON_SMALL, VITRINE_SMALL)]
+    return [row for row in kind if row in measured or row not in OPTIONAL]
 
 
 def median(measured, what):
