@@ -7,8 +7,8 @@ PIP_INSTALL := $(PYTHON) -m pip --disable-pip-version-check install --quiet --ta
 # nextest where it is installed; plain `cargo test` does the same, one test binary after the other.
 TEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: help build demo test test-rust test-python test-qdrant lint bench bench-compare bench-bars loadtest quantise onnxruntime \
-	onnxruntime-openvino random-clip train-mini clean-demo
+.PHONY: help build demo test test-rust test-python test-qdrant lint bench bench-compare bench-bars bench-index loadtest quantise \
+	onnxruntime onnxruntime-openvino random-clip train-mini clean-demo
 
 help: ## Says what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,11 @@ loadtest: ## Builds the load generator, target/release/loadtest; see benches/REA
 # BENCH names some of the stages, such as BENCH=decode.
 bench: onnxruntime ## Measures each stage of a query by itself; VITRINE_BENCH_MODEL names another model's folder
 	$(CARGO) bench --workspace --bench stages -- $(BENCH)
+
+# INDEX names options of index-bench, such as INDEX="--products 1000000". The index is kept in target/index-bench.
+bench-index: ## Measures the index with 100,000 products: loading, memory, filters of every kind and selectivity
+	$(CARGO) build --release --workspace --bin index-bench
+	$(TARGET)/release/index-bench --index-dir $(TARGET)/index-bench --report $(TARGET)/index-bench $(INDEX)
 
 demo: build ## Loads the demo catalogue, serves it, asks it; DEMO_EXIT=1 stops after the answers
 	bash demo/run.sh $(TARGET)/release

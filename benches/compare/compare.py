@@ -246,7 +246,9 @@ class Comparison:
                 for name, command in [("python", commands["python-queue"]), ("vitrine", vitrine)]
             }
         if self.arguments.openvino:
-            commands["vitrine-openvino"] = [*vitrine, "--execution-provider", "openvino"]
+            # It reads the exact files, and computes them in bf16.
+            openvino = ["bf16" if part == self.folder.ran else part for part in vitrine]
+            commands["vitrine-openvino"] = [*openvino, "--execution-provider", "openvino"]
         return commands
 
     def start(self, name, stack):

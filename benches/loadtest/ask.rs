@@ -215,7 +215,11 @@ mod tests {
     fn a_batch_succeeds_only_if_each_of_its_inputs_does() {
         let vector = || EmbedResult { outcome: Some(Embedded::Embedding(Embedding { values: vec![1.0] })) };
         let refused = |message: &str| EmbedResult {
-            outcome: Some(Embedded::Error(EmbedError { code: 8, message: message.to_owned() })),
+            outcome: Some(Embedded::Error(EmbedError {
+                code: 8,
+                message: message.to_owned(),
+                ..EmbedError::default()
+            })),
         };
         let of = |results| {
             let message = EmbedResponse { results, ..EmbedResponse::default() }.encode_to_vec();

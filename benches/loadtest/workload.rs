@@ -157,7 +157,9 @@ impl Sources {
 
 fn bulk(photos: &[&Bytes], arguments: &Arguments) -> EmbedRequest {
     let photo = |content: &&Bytes| Photo { content: Bytes::clone(content), region: None };
-    let inputs = photos.iter().map(|content| EmbedInput { source: Some(embed_input::Source::Photo(photo(content))) });
+    let inputs = photos
+        .iter()
+        .map(|content| EmbedInput { source: Some(embed_input::Source::Photo(photo(content))), timeout: None });
     EmbedRequest { inputs: inputs.collect(), priority: EmbedPriority::Bulk.into(), bypass_cache: !arguments.no_bypass }
 }
 

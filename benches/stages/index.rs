@@ -11,7 +11,7 @@ use vitrine_core::{
     index::{GenerationBuilder, IndexQuery, IndexedProduct, ProductIndex as _, QueryVector, Target},
     product::{AttributeValue, CatalogName, Product, ProductId},
 };
-use vitrine_index::{EdgeIndex, EdgeOptions};
+use vitrine_index::{EdgeIndex, EdgeOptions, Quantisation};
 
 use crate::{
     filters::{FILTER, schema},
@@ -37,7 +37,13 @@ const COLOURS: [&str; 6] = ["red", "blue", "moss green", "black", "white", "oak"
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().unwrap();
-    let options = EdgeOptions { root: directory.path().to_owned(), threads: 1, queue_size_max: 8, generations_kept: 2 };
+    let options = EdgeOptions {
+        root: directory.path().to_owned(),
+        threads: 1,
+        queue_size_max: 8,
+        generations_kept: 2,
+        quantisation: Quantisation::None,
+    };
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let kinds = Kinds::new();
     // Kept until the end: dropping it removes its files.

@@ -6,6 +6,10 @@ use clap::{Args, Parser};
 use vitrine_clip::{ExecutionProvider, Precision};
 use vitrine_core::product::CatalogName;
 use vitrine_index::{ApiKey, BuildOptions, EdgeOptions, IndexPlace, QdrantOptions, Quantisation, ServerUrl};
+use vitrine_remote::{PoolName, PoolUrls, RemoteOptions};
+
+/// Rows in work for each endpoint of a pool: as many calls as an endpoint gets for jobs have several pictures each.
+const ROWS_PER_ENDPOINT: usize = 32;
 
 /// Loads a product feed and its pictures into a new generation of the index, checks it, and lets it serve.
 ///
@@ -28,6 +32,11 @@ pub struct Arguments {
     /// How many generations stay after the switch, the new one among them, to go back to; at least 1.
     #[arg(long, value_name = "COUNT", default_value = "2", value_parser = clap::value_parser!(u16).range(1..))]
     pub generations_kept: u16,
+    /// Keep vectors of the index a second time, smaller and always in memory, to find candidates with: none, int8, binary
+    /// or product. Scores are of the vectors themselves, which a directory then has on disk, in memory only as far as the
+    /// page cache has them. none: the others lose some products that a search should find.
+    #[arg(long, env = "VITRINE_INDEX_QUANTISATION", value_name = "KIND", default_value = "none")]
+    pub index_quantisation: Quantisation,
     /// Folder of the model, in the Hugging Face ONNX layout.
     #[arg(long, env = "VITRINE_MODEL_DIR", default_value = "models/mini")]
     pub model_dir: PathBuf,
@@ -40,6 +49,25 @@ pub struct Arguments {
     /// ONNX Runtime's shared library.
     #[arg(long, env = "ORT_DYLIB_PATH")]
     pub ort_dylib_path: Option<PathBuf>,
+    /// Addresses of an embedding pool, in place of a model in this process, with commas between them: `vitrine serve`
+    /// with one model, that of the server; https:// for TLS.
+    #[arg(
+        long,
+        env = "VITRINE_EMBEDDER_URLS",
+        value_name = "URLS",
+        conflicts_with_all = ["model_dir", "precision", "execution_provider", "threads"]
+    )]
+    pub embedder_urls: Option<PoolUrls>,
+    /// What errors call that pool.
+    #[arg(long, env = "VITRINE_EMBEDDER_NAME", value_name = "NAME", default_value = "default")]
+    pub embedder_name: PoolName,
+    /// Longest wait for one answer of that pool, in ms. 10000: a server's own limit, if it is not told otherwise.
+    #[arg(long, env = "VITRINE_EMBEDDER_LOAD_TIMEOUT_MS", value_name = "MS", default_value = "10000", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    pub embedder_load_timeout_ms: u64,
+    /// Longest wait for that pool while it is away or busy, at the start and later, in ms. 600000 (ten minutes): people
+    /// go first, and a peak of theirs takes that long.
+    #[arg(long, env = "VITRINE_EMBEDDER_WAIT_MS_MAX", value_name = "MS", default_value = "600000")]
+    pub embedder_wait_ms_max: u64,
     /// File for the rows and pictures that failed, one JSON object for each.
     #[arg(long, value_name = "FILE", default_value = "dead-letters.jsonl")]
     pub dead_letters: PathBuf,
@@ -78,10 +106,6 @@ pub struct ServerArguments {
     /// Keep vectors on disk, in memory only as far as the page cache has them.
     #[arg(long, env = "VITRINE_INDEX_ON_DISK")]
     pub index_on_disk: bool,
-    /// Keep vectors a second time, smaller and always in memory, to find candidates with: none, int8, binary or
-    /// product. Scores are of the vectors themselves. none: the others lose some products that a search should find.
-    #[arg(long, env = "VITRINE_INDEX_QUANTISATION", value_name = "KIND", default_value = "none")]
-    pub index_quantisation: Quantisation,
     /// Edges of each product in the graph: more find more, in more memory. 16: Qdrant's own default.
     #[arg(long, env = "VITRINE_INDEX_HNSW_M", value_name = "COUNT", default_value = "16", value_parser = clap::value_parser!(u32).range(2..=256))]
     pub index_hnsw_m: u32,
@@ -98,19 +122,40 @@ pub struct ServerArguments {
 }
 
 impl Arguments {
+    /// The embedding pool, if one is used in place of the model, and how many rows to have in work for it at once.
+    pub fn pool(&self) -> Option<(RemoteOptions, usize)> {
+        let urls = self.embedder_urls.clone()?;
+        let at_once = urls.get().len() * ROWS_PER_ENDPOINT;
+        let options = RemoteOptions {
+            name: self.embedder_name.clone(),
+            urls,
+            timeout: Duration::from_millis(self.embedder_load_timeout_ms),
+            // Never full: fewer rows are in work at once.
+            queue_size_max: at_once * 2,
+            patience: Duration::from_millis(self.embedder_wait_ms_max),
+        };
+        Some((options, at_once))
+    }
+
     /// Where the index is.
     pub fn index_place(&self, api_key: Option<ApiKey>) -> IndexPlace {
         let generations_kept = usize::from(self.generations_kept);
         let Some(url) = self.server.index_url.clone() else {
-            let root = self.index_dir.clone();
-            return IndexPlace::Directory(EdgeOptions { root, threads: 1, queue_size_max: 16, generations_kept });
+            let (root, quantisation) = (self.index_dir.clone(), self.index_quantisation);
+            return IndexPlace::Directory(EdgeOptions {
+                root,
+                threads: 1,
+                queue_size_max: 16,
+                generations_kept,
+                quantisation,
+            });
         };
         let build = BuildOptions {
             shards: Some(self.server.index_shards).filter(|shards| *shards > 0),
             replicas: self.server.index_replicas,
             write_consistency: self.server.index_write_consistency,
             on_disk: self.server.index_on_disk,
-            quantisation: self.server.index_quantisation,
+            quantisation: self.index_quantisation,
             hnsw_m: self.server.index_hnsw_m,
             hnsw_ef_construct: self.server.index_hnsw_ef_construct,
             green_wait_max: Duration::from_millis(self.server.index_green_wait_ms_max),

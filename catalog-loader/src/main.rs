@@ -56,9 +56,11 @@ fn api_key() -> Result<Option<ApiKey>, String> {
     key.map(Some).map_err(|problem: &str| format!("`VITRINE_INDEX_API_KEY` {problem}"))
 }
 
-/// What `RUST_LOG` chooses to be in the log; default: errors, and what the index warns of.
+/// What `RUST_LOG` chooses to be in the log; default: errors, and what the index and the embedding pool warn of.
 fn log_filter() -> Result<EnvFilter, String> {
-    let Some(written) = env::var_os("RUST_LOG") else { return Ok(EnvFilter::new("error,vitrine_index=warn")) };
+    let Some(written) = env::var_os("RUST_LOG") else {
+        return Ok(EnvFilter::new("error,vitrine_index=warn,vitrine_remote=warn"));
+    };
     let written = written.to_string_lossy();
     EnvFilter::builder().parse(&written).map_err(|problem| format!("`RUST_LOG` is `{written}`: {problem}"))
 }

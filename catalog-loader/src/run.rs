@@ -13,11 +13,12 @@ use vitrine_clip::{ClipEmbedder, ClipOptions, Runtime};
 use vitrine_core::{
     cache::CachedEmbedder,
     compute::blocking,
-    embed::Embedder as _,
+    embed::Embedder,
     gate::{self, GateReport},
     index::{IndexError, SealedGeneration},
 };
 use vitrine_index::{ApiKey, ServedIndex};
+use vitrine_remote::{RemoteEmbedder, RemoteOptions};
 
 use crate::{
     cli::Arguments,
@@ -175,20 +176,20 @@ async fn load(
     });
     let survey = survey.await.map_err(io::Error::other).flatten().map_err(LoadError::Unreadable)?;
 
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let threads = if arguments.threads == 0 { cores } else { arguments.threads };
-    let embedder = CachedEmbedder::new(load_model(arguments, threads)?, CACHE_BYTES_MAX);
+    let (embedder, at_once) = if let Some((pool, at_once)) = arguments.pool() {
+        (connect(&pool).await?, at_once)
+    } else {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = if arguments.threads == 0 { cores } else { arguments.threads };
+        (remembering(load_model(arguments, threads)?), threads * ROWS_PER_CORE)
+    };
     let mut builder =
         index.build(&arguments.catalog, embedder.model(), &survey.schema).await.map_err(LoadError::Index)?;
 
     let mut dead_letters = DeadLetters::create(&arguments.dead_letters).map_err(LoadError::DeadLetters)?;
     let mut progress = Progress::start(survey.rows);
-    let ingest = Ingest {
-        embedder: &embedder,
-        pictures: Pictures::new(feed.directory()),
-        schema: &survey.schema,
-        at_once: threads * ROWS_PER_CORE,
-    };
+    let ingest =
+        Ingest { embedder: &*embedder, pictures: Pictures::new(feed.directory()), schema: &survey.schema, at_once };
     let ingested = ingest.run(&feed, builder.as_mut(), &mut dead_letters, &mut progress).await;
     progress.finish();
     let dead_letters = dead_letters.close().map_err(LoadError::DeadLetters)?;
@@ -209,6 +210,15 @@ async fn load(
         return Err(LoadError::Gate(problem));
     }
     Ok((Summary { generation: id, survey, tally, gate, dead_letters, took: started.elapsed() }, sealed))
+}
+
+async fn connect(pool: &RemoteOptions) -> Result<Box<dyn Embedder>, LoadError> {
+    let remote = RemoteEmbedder::connect(pool, Some(pool.patience)).await;
+    Ok(remembering(remote.map_err(LoadError::model("connect to the embedding pool"))?))
+}
+
+fn remembering(embedder: impl Embedder) -> Box<dyn Embedder> {
+    Box::new(CachedEmbedder::new(embedder, CACHE_BYTES_MAX))
 }
 
 fn load_model(arguments: &Arguments, threads: usize) -> Result<ClipEmbedder, LoadError> {

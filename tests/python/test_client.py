@@ -235,6 +235,7 @@ class EmbeddingTest(ClientTest):
             error = response.results[position].error
             self.assertEqual(error.code, code_pb2.INVALID_ARGUMENT)
             self.assertIn(f"inputs[{position}].{field}", error.message)
+            self.assertEqual(error.field, f"inputs[{position}].{field}")
         for position in (0, 2, 4):
             values = response.results[position].embedding.values
             self.assertEqual(len(values), response.dimensions)

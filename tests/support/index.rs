@@ -5,7 +5,7 @@ use std::{env, sync::Arc, time::Duration};
 use qdrant_client::Qdrant;
 use tempfile::TempDir;
 use vitrine_core::product::CatalogName;
-use vitrine_index::{BuildOptions, EdgeOptions, IndexPlace, QdrantOptions, ServedIndex, open};
+use vitrine_index::{BuildOptions, EdgeOptions, IndexPlace, QdrantOptions, Quantisation, ServedIndex, open};
 
 use crate::StandIn;
 
@@ -74,7 +74,14 @@ impl TestIndex {
         let place = match &self.place {
             Place::Edge(dir) => {
                 let root = dir.path().to_owned();
-                IndexPlace::Directory(EdgeOptions { root, threads: 2, queue_size_max: 64, generations_kept })
+                let quantisation = Quantisation::None;
+                IndexPlace::Directory(EdgeOptions {
+                    root,
+                    threads: 2,
+                    queue_size_max: 64,
+                    generations_kept,
+                    quantisation,
+                })
             }
             Place::StandIn(_) | Place::Server(_) => {
                 let mut options = self.options();

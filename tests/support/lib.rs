@@ -123,8 +123,16 @@ impl Server {
 
     /// The same, with variables of the environment.
     pub async fn start_with(index_dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let started = Instant::now();
-        let mut server = Self::spawn_with(index_dir, arguments, variables);
+        Self::spawn_with(&free_address(), index_dir, arguments, variables).serving().await
+    }
+
+    /// The same, at an address that was free a moment ago.
+    pub async fn start_at(address: &str, index_dir: &Path, arguments: &[&str]) -> Self {
+        Self::spawn_with(address, index_dir, arguments, &[]).serving().await
+    }
+
+    async fn serving(self) -> Self {
+        let (mut server, started) = (self, Instant::now());
         while !server.is_serving().await {
             assert!(started.elapsed() < START_MAX, "the server does not come up");
             if let Some(status) = server.process.try_wait().unwrap() {
@@ -138,13 +146,12 @@ impl Server {
 
     /// Starts a server on a free port and waits for nothing.
     pub fn spawn(index_dir: &Path, arguments: &[&str]) -> Self {
-        Self::spawn_with(index_dir, arguments, &[])
+        Self::spawn_with(&free_address(), index_dir, arguments, &[])
     }
 
-    fn spawn_with(index_dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let address = free_address();
+    fn spawn_with(address: &str, index_dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = program("vitrine");
-        command.args(["serve", "--listen", &address, "--index-poll-ms", "50", "--index-dir"]).arg(index_dir);
+        command.args(["serve", "--listen", address, "--index-poll-ms", "50", "--index-dir"]).arg(index_dir);
         let process = command.args(arguments).envs(variables.iter().copied()).spawn().unwrap();
         let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
         Self { process, endpoint, ready_after: Duration::ZERO }
@@ -176,6 +183,12 @@ impl Server {
         let request = HealthCheckRequest { service: service.to_owned() };
         let health = HealthClient::new(channel).check(request).await.ok()?;
         Some(health.into_inner().status())
+    }
+
+    /// Kills it, as a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
     }
 
     /// Its process.

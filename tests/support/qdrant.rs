@@ -50,6 +50,8 @@ struct Held {
     overtakes_next_switch: bool,
     /// Whether the next change of aliases is made, but not answered well.
     loses_next_switch: bool,
+    /// Whether what the next change of aliases points to is removed at once.
+    removes_what_is_switched_to: bool,
     api_key: Option<String>,
     version: String,
 }
@@ -121,6 +123,11 @@ impl StandIn {
         self.held().loses_next_switch = true;
     }
 
+    /// Removes what the next change of aliases points to, as a loader does that has found it old a moment before.
+    pub fn remove_what_is_switched_to(&self) {
+        self.held().removes_what_is_switched_to = true;
+    }
+
     /// Asks every caller for a key.
     pub fn ask_for_key(&self, key: &str) {
         self.held().api_key = Some(key.to_owned());
@@ -176,6 +183,12 @@ impl Held {
         let name = self.aliases.get(name).map_or(name, String::as_str).to_owned();
         let missing = || Status::not_found(format!("Not found: Collection `{name}` doesn't exist!"));
         self.collections.get_mut(&name).ok_or_else(missing)
+    }
+
+    /// Removes a collection and the aliases that point to it.
+    fn remove(&mut self, name: &str) -> bool {
+        self.aliases.retain(|_, collection| collection != name);
+        self.collections.remove(name).is_some()
     }
 
     fn change_alias(&mut self, action: Action) -> Result<(), Status> {
@@ -273,9 +286,7 @@ impl Collections for Service {
     }
 
     async fn delete(&self, request: Request<DeleteCollection>) -> Answer<CollectionOperationResponse> {
-        let (name, mut held) = (request.into_inner().collection_name, self.held());
-        held.aliases.retain(|_, collection| *collection != name);
-        Ok(changed(held.collections.remove(&name).is_some()))
+        Ok(changed(self.held().remove(&request.into_inner().collection_name)))
     }
 
     async fn update_aliases(&self, request: Request<ChangeAliases>) -> Answer<CollectionOperationResponse> {
@@ -289,6 +300,11 @@ impl Collections for Service {
         let actions = request.into_inner().actions.into_iter().filter_map(|operation| operation.action);
         // As the server does it: one after the other, until one fails.
         actions.into_iter().try_for_each(|action| held.change_alias(action))?;
+        if std::mem::take(&mut held.removes_what_is_switched_to) {
+            let (_, gone) = held.aliases.iter().find(|(alias, _)| alias.contains('~')).unwrap();
+            let gone = gone.clone();
+            held.remove(&gone);
+        }
         if std::mem::take(&mut held.loses_next_switch) {
             return Err(Status::unavailable("the connection broke"));
         }
@@ -358,6 +374,23 @@ impl Points for Service {
         Ok(Response::new(GetResponse { result: retrieved.collect(), ..GetResponse::default() }))
     }
 
+    async fn scroll(&self, request: Request<ScrollPoints>) -> Answer<ScrollResponse> {
+        let (scroll, mut held) = (request.into_inner(), self.held());
+        let collection = held.collection(&scroll.collection_name)?;
+        let first = scroll.offset.as_ref().map(|id| name(Some(id))).transpose()?.unwrap_or_default();
+        let limit = usize::try_from(scroll.limit.unwrap_or(10)).unwrap();
+        let mut following = collection.points.range(first..).map(|(_, point)| point);
+        let page = following.by_ref().take(limit).map(|point| RetrievedPoint {
+            id: point.id.clone(),
+            payload: payload(scroll.with_payload.as_ref(), point),
+            vectors: vectors(scroll.with_vectors.as_ref(), point),
+            ..RetrievedPoint::default()
+        });
+        let result = page.collect();
+        let next_page_offset = following.next().and_then(|point| point.id.clone());
+        Ok(Response::new(ScrollResponse { result, next_page_offset, ..ScrollResponse::default() }))
+    }
+
     async fn count(&self, request: Request<CountPoints>) -> Answer<CountResponse> {
         let mut held = self.held();
         let count = u64::try_from(held.collection(&request.into_inner().collection_name)?.points.len()).unwrap();
@@ -385,7 +418,6 @@ impl Points for Service {
         search(SearchPoints) -> SearchResponse;
         search_batch(SearchBatchPoints) -> SearchBatchResponse;
         search_groups(SearchPointGroups) -> SearchGroupsResponse;
-        scroll(ScrollPoints) -> ScrollResponse;
         recommend(RecommendPoints) -> RecommendResponse;
         recommend_batch(RecommendBatchPoints) -> RecommendBatchResponse;
         recommend_groups(RecommendPointGroups) -> RecommendGroupsResponse;

@@ -28,11 +28,13 @@ fn what_one_crate_knows_no_other_does() {
         ("image", &["services/clip"]),
         ("qdrant-edge", &["services/index"]),
         ("qdrant-client", &["services/index", "tests"]),
-        ("tonic-health", &["services/server", "tests"]),
+        ("tonic-health", &["services/remote", "services/server", "tests"]),
         ("tonic-reflection", &["services/server"]),
-        ("tonic", &["proto", "services/index", "services/server", "tests", "benches"]),
+        ("tonic", &["proto", "services/index", "services/remote", "services/server", "tests", "benches"]),
         ("vitrine-clip", &["services/server", "catalog-loader", "tests", "benches"]),
         ("vitrine-index", &["services/server", "catalog-loader", "tests", "benches"]),
+        ("vitrine-remote", &["services/server", "catalog-loader", "tests", "benches"]),
+        ("vitrine-proto", &["services/remote", "services/server", "tests", "benches"]),
         ("vitrine-server", &["tests", "benches"]),
     ] {
         for member in members() {

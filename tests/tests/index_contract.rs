@@ -12,10 +12,11 @@ use vitrine_core::{
     embed::{Embedding, ModelInfo},
     fakes::{MemoryIndex, matches},
     filter::{Filter, FilterValue, ResolvedFilter},
+    generations::{Destination, Generations as _, Pruned, Switch},
     index::{Generation, IndexError, IndexQuery, IndexedProduct, ProductIndex, QueryVector, Target},
     product::{AttributeSpec, AttributeType, AttributeValue, CatalogName, Product, ProductId, Schema},
 };
-use vitrine_index::{EdgeIndex, EdgeOptions, ServedIndex};
+use vitrine_index::{EdgeIndex, EdgeOptions, Quantisation, ServedIndex};
 use vitrine_tests::{IndexKind, TestIndex, manifest};
 
 const DIMENSIONS: usize = 8;
@@ -25,7 +26,13 @@ fn model() -> ModelInfo {
 }
 
 fn edge(root: &Path) -> EdgeIndex {
-    EdgeIndex::new(EdgeOptions { root: root.to_owned(), threads: 2, queue_size_max: 64, generations_kept: 2 }).unwrap()
+    edge_keeping(root, 2)
+}
+
+fn edge_keeping(root: &Path, generations_kept: usize) -> EdgeIndex {
+    let quantisation = Quantisation::None;
+    let options = EdgeOptions { root: root.to_owned(), threads: 2, queue_size_max: 64, generations_kept, quantisation };
+    EdgeIndex::new(options).unwrap()
 }
 
 fn schema() -> Schema {
@@ -187,6 +194,43 @@ async fn what_is_loaded_is_found_as_it_was(index: &dyn ProductIndex, catalog: &C
     assert_eq!(found(&*generation, query(Target::Image, vector(1))).await.len(), 100);
 }
 
+/// The pages of all products, joined.
+async fn all_of(generation: &dyn Generation, size: usize) -> Vec<IndexedProduct> {
+    let mut joined: Vec<IndexedProduct> = Vec::new();
+    loop {
+        let last = joined.last().map(|indexed| indexed.product.id.clone());
+        let page = generation.page(last.as_ref(), size).await.unwrap();
+        let is_last = page.len() < size;
+        joined.extend(page);
+        if is_last {
+            return joined;
+        }
+    }
+}
+
+/// What is there of a product, to the last bit.
+fn bits(indexed: &IndexedProduct) -> (Product, Vec<Vec<u32>>) {
+    let vectors = indexed.image_embeddings.iter().chain([&indexed.text_embedding]);
+    let bits = vectors.map(|vector| vector.values().iter().map(|value| value.to_bits()).collect());
+    (indexed.product.clone(), bits.collect())
+}
+
+/// Whatever the size of the pages, every product is there once, as it was added, in the same order.
+async fn every_product_is_read_once_to_the_last_bit(index: &dyn ProductIndex, catalog: &CatalogName) {
+    load_into(index, catalog, 0..250).await;
+    let generation = index.current(catalog).await.unwrap();
+    let whole: Vec<_> = all_of(&*generation, 1000).await.iter().map(bits).collect();
+    for size in [1, 7, 50, 250, 251] {
+        assert_eq!(all_of(&*generation, size).await.iter().map(bits).collect::<Vec<_>>(), whole, "pages of {size}");
+    }
+    let last = generation.page(Some(&whole.last().unwrap().0.id), 10).await.unwrap();
+    assert!(last.is_empty(), "{last:?}");
+    let number = |(product, _): &(Product, _)| product.id.as_str()[1..].parse::<usize>().unwrap();
+    let mut sorted = whole;
+    sorted.sort_by_key(number);
+    assert_eq!(sorted, (0..250).map(|number| bits(&product(number))).collect::<Vec<_>>());
+}
+
 /// More products than an index may take as candidates of one vector: pages of a query of two vectors join all the
 /// same, without a gap or a repeat, wherever they are cut.
 async fn deep_pages_join(index: &dyn ProductIndex, catalog: &CatalogName) {
@@ -343,6 +387,180 @@ async fn no_query_fails_and_none_mixes_generations_while_others_are_published(pl
     assert!(answers.iter().all(|found| (10..14).contains(found)), "{answers:?}");
 }
 
+/// The generations of the catalogue, oldest first: how many products each has, and which serves.
+async fn kept(place: &TestIndex) -> Vec<(usize, bool)> {
+    let kept = place.open().list().await.unwrap().remove(place.catalog()).unwrap_or_default();
+    kept.into_iter().map(|kept| (kept.info.unwrap().products, kept.serves)).collect()
+}
+
+/// The id of the generation that has so many products.
+async fn id_of(place: &TestIndex, products: usize) -> String {
+    let kept = place.open().list().await.unwrap().remove(place.catalog()).unwrap();
+    kept.into_iter().find(|kept| kept.info.as_ref().is_ok_and(|info| info.products == products)).unwrap().id
+}
+
+/// Loads generations of so many products, and keeps them all.
+async fn load_each(place: &TestIndex, counts: &[usize]) {
+    for count in counts {
+        load_into(&*place.open_keeping(9), place.catalog(), 0..*count).await;
+    }
+}
+
+async fn roll_back(place: &TestIndex) -> Result<Switch, IndexError> {
+    place.open().switch(place.catalog(), Destination::Before).await
+}
+
+async fn switch(place: &TestIndex, id: &str) -> Result<Switch, IndexError> {
+    place.open().switch(place.catalog(), Destination::Generation(id.to_owned())).await
+}
+
+async fn what_is_kept_is_listed_and_any_of_it_can_serve(place: &TestIndex) {
+    let server = place.open();
+    assert!(kept(place).await.is_empty());
+    assert!(matches!(switch(place, "1").await, Err(IndexError::UnknownCatalog(_))));
+    load_each(place, &[3, 4, 5]).await;
+    assert_eq!(kept(place).await, [(3, false), (4, false), (5, true)]);
+    let listed = server.list().await.unwrap().remove(place.catalog()).unwrap();
+    let info = listed[0].info.as_ref().unwrap();
+    assert_eq!((&info.id, &info.model, &info.schema), (&listed[0].id, &model(), &schema()));
+
+    server.refresh().await;
+    let (old, new) = (id_of(place, 3).await, id_of(place, 5).await);
+    assert_eq!(switch(place, &old).await.unwrap(), Switch { from: Some(new), to: old.clone() });
+    assert_eq!(kept(place).await, [(3, true), (4, false), (5, false)]);
+    server.refresh().await;
+    let generation = server.current(place.catalog()).await.unwrap();
+    assert_eq!((generation.info().products, generation.info().id.as_str()), (3, old.as_str()));
+    assert_eq!(found(&*generation, query(Target::Image, vector(1))).await.len(), 3);
+    // What serves already goes on.
+    assert_eq!(switch(place, &old).await.unwrap(), Switch { from: Some(old.clone()), to: old });
+    for unknown in
+        ["", "..", "../../x", "20260101T000000000Z", "20260101T000000000Z-01234567", "20990101T000000000Z.partial"]
+    {
+        let error = switch(place, unknown).await.unwrap_err();
+        assert!(matches!(&error, IndexError::UnknownGeneration { id, .. } if id == unknown), "{unknown}: {error:?}");
+        let error = server.generation(place.catalog(), unknown).await.err().unwrap();
+        assert!(matches!(error, IndexError::UnknownGeneration { .. }), "{unknown}: {error:?}");
+    }
+}
+
+async fn any_generation_is_read_beside_servers_and_loaders(place: &TestIndex) {
+    load_each(place, &[3, 4]).await;
+    let (reader, mut read) = (place.open(), Vec::new());
+    for count in [3, 4] {
+        read.push(reader.generation(place.catalog(), &id_of(place, count).await).await.unwrap());
+    }
+    // Who reads keeps nobody from serving.
+    let server = place.open();
+    server.refresh().await;
+    assert!(server.is_whole());
+    let loader = place.open();
+    let builder = loader.build(place.catalog(), &model(), &schema()).await.unwrap();
+    for count in [3, 4] {
+        read.push(place.open().generation(place.catalog(), &id_of(place, count).await).await.unwrap());
+    }
+    let listed = place.open().list().await.unwrap().remove(place.catalog()).unwrap();
+    assert_eq!(listed.iter().map(|kept| kept.info.is_ok()).collect::<Vec<_>>(), [true, true, false]);
+    for (generation, count) in read.iter().zip([3, 4, 3, 4]) {
+        assert_eq!(all_of(&**generation, 2).await.len(), count);
+    }
+    drop(builder);
+    loader.settle().await;
+    assert_eq!(server.current(place.catalog()).await.unwrap().info().products, 4);
+}
+
+async fn a_rollback_goes_one_back_each_time_until_there_is_nothing_before(place: &TestIndex) {
+    load_each(place, &[3, 4, 5]).await;
+    for serving in [4, 3] {
+        roll_back(place).await.unwrap();
+        assert_eq!(place.open().current(place.catalog()).await.unwrap().info().products, serving);
+    }
+    assert!(matches!(roll_back(place).await, Err(IndexError::NothingBefore(_))));
+    assert_eq!(kept(place).await, [(3, true), (4, false), (5, false)]);
+}
+
+async fn a_load_goes_on_from_what_a_rollback_left_and_one_that_fails_removes_nothing(place: &TestIndex) {
+    load_each(place, &[3, 4, 5]).await;
+    roll_back(place).await.unwrap();
+    let index = place.open_keeping(3);
+    let mut failing = index.build(place.catalog(), &model(), &schema()).await.unwrap();
+    failing.add(vec![product(1)]).await.unwrap();
+    drop(failing.seal().await.unwrap());
+    index.settle().await;
+    assert_eq!(kept(place).await, [(3, false), (4, true), (5, false)]);
+    load_into(&*index, place.catalog(), 0..6).await;
+    assert_eq!(kept(place).await, [(3, false), (4, false), (6, true)], "5 was rolled back from");
+    roll_back(place).await.unwrap();
+    assert_eq!(place.open().current(place.catalog()).await.unwrap().info().products, 4);
+}
+
+async fn a_rollback_while_a_load_runs_is_not_undone_by_it(place: &TestIndex) {
+    load_each(place, &[3, 4]).await;
+    let index = place.open();
+    let mut builder = index.build(place.catalog(), &model(), &schema()).await.unwrap();
+    builder.add((0..5).map(product).collect()).await.unwrap();
+    roll_back(place).await.unwrap();
+    let refused = builder.seal().await.unwrap().publish().await.unwrap_err();
+    assert!(matches!(refused, IndexError::Locked(_)), "{refused:?}");
+    index.settle().await;
+    assert_eq!(kept(place).await, [(3, true), (4, false)]);
+    load_into(&*place.open_keeping(9), place.catalog(), 0..6).await;
+    assert_eq!(kept(place).await, [(3, false), (6, true)]);
+}
+
+async fn pruning_leaves_the_serving_one_whatever_its_age_and_the_newest(place: &TestIndex) {
+    load_each(place, &[3, 4, 5, 6]).await;
+    let (oldest, second) = (id_of(place, 3).await, id_of(place, 4).await);
+    switch(place, &oldest).await.unwrap();
+    let prune = |kept| async move { place.open().prune(place.catalog(), kept).await };
+    assert_eq!(prune(9).await.unwrap(), Pruned::default());
+    assert_eq!(prune(3).await.unwrap(), Pruned { removed: vec![second], in_use: Vec::new() });
+    assert_eq!(kept(place).await, [(3, true), (5, false), (6, false)]);
+    assert_eq!(prune(1).await.unwrap().removed.len(), 2);
+    assert_eq!(prune(0).await.unwrap(), Pruned::default());
+    assert_eq!(kept(place).await, [(3, true)]);
+    assert_eq!(place.generations().await.len(), 1);
+}
+
+async fn what_is_set_aside_serves_when_it_is_switched_to(place: &TestIndex) {
+    let index = place.open();
+    let set_aside = |count: usize| {
+        let index = Arc::clone(&index);
+        async move {
+            let mut builder = index.build(place.catalog(), &model(), &schema()).await.unwrap();
+            builder.add((0..count).map(product).collect()).await.unwrap();
+            builder.seal().await.unwrap().set_aside().await.unwrap();
+        }
+    };
+    // Of a catalogue that serves nothing yet.
+    set_aside(3).await;
+    assert_eq!(kept(place).await, [(3, false)]);
+    assert!(matches!(index.current(place.catalog()).await.err(), Some(IndexError::UnknownCatalog(_))));
+    let switched = switch(place, &id_of(place, 3).await).await.unwrap();
+    assert_eq!(switched.from, None);
+    assert_eq!(place.open().current(place.catalog()).await.unwrap().info().products, 3);
+    // Beside one that serves.
+    set_aside(4).await;
+    assert_eq!(kept(place).await, [(3, true), (4, false)]);
+    // It is not taken for what a killed loader left.
+    drop(index.build(place.catalog(), &model(), &schema()).await.unwrap());
+    index.settle().await;
+    switch(place, &id_of(place, 4).await).await.unwrap();
+    assert_eq!(kept(place).await, [(3, false), (4, true)]);
+    roll_back(place).await.unwrap();
+    assert_eq!(kept(place).await, [(3, true), (4, false)]);
+}
+
+async fn catalogues_are_listed_by_themselves(place: &TestIndex) {
+    let other = CatalogName::new(&format!("{}-eu", place.catalog())).unwrap();
+    load_each(place, &[3]).await;
+    load_into(&*place.open(), &other, 0..4).await;
+    let listed = place.open().list().await.unwrap();
+    let products = |catalog| listed.get(catalog).unwrap().iter().map(|kept| kept.info.as_ref().unwrap().products);
+    assert_eq!(products(place.catalog()).collect::<Vec<_>>(), [3]);
+    assert_eq!(products(&other).collect::<Vec<_>>(), [4]);
+}
+
 /// Every sentence, as a test of every index. The first ones need nothing of it but the port.
 macro_rules! tests_of_every_index {
     (port: [$($port:ident,)*], lifecycle: [$($lifecycle:ident,)*]) => {
@@ -388,6 +606,7 @@ tests_of_every_index! {
         deep_pages_join,
         a_search_finds_what_exact_search_finds,
         every_filter_leaves_exactly_what_it_says,
+        every_product_is_read_once_to_the_last_bit,
     ],
     lifecycle: [
         a_refreshed_index_serves_what_was_published_last,
@@ -395,6 +614,14 @@ tests_of_every_index! {
         as_many_generations_are_kept_as_was_said,
         no_query_fails_and_none_mixes_generations_while_others_are_published,
         whatever_a_load_ends_in_the_old_generation_serves,
+        what_is_kept_is_listed_and_any_of_it_can_serve,
+        any_generation_is_read_beside_servers_and_loaders,
+        a_rollback_goes_one_back_each_time_until_there_is_nothing_before,
+        a_load_goes_on_from_what_a_rollback_left_and_one_that_fails_removes_nothing,
+        a_rollback_while_a_load_runs_is_not_undone_by_it,
+        pruning_leaves_the_serving_one_whatever_its_age_and_the_newest,
+        what_is_set_aside_serves_when_it_is_switched_to,
+        catalogues_are_listed_by_themselves,
     ]
 }
 
@@ -452,6 +679,62 @@ async fn what_killed_loaders_left_is_removed_and_never_serves() {
     load(&edge(dir.path()), 0..4).await;
     assert_eq!(std::fs::read_dir(&generations).unwrap().count(), 2);
     assert_eq!(edge(dir.path()).current(&CatalogName::default()).await.unwrap().info().products, 4);
+}
+
+#[tokio::test]
+async fn copies_that_were_read_are_removed_and_those_of_killed_readers_too() {
+    let (dir, catalog) = (tempfile::tempdir().unwrap(), CatalogName::default());
+    load(&edge(dir.path()), 0..3).await;
+    let reading = dir.path().join("default/reading");
+    std::fs::create_dir_all(reading.join("left/shard")).unwrap();
+    let copies = || std::fs::read_dir(&reading).unwrap().count();
+    let index = edge(dir.path());
+    let id = index.current(&catalog).await.unwrap().info().id.clone();
+    let (one, other) = (index.generation(&catalog, &id).await.unwrap(), index.generation(&catalog, &id).await.unwrap());
+    assert_eq!(copies(), 2);
+    drop(one);
+    assert_eq!((copies(), all_of(&*other, 10).await.len()), (1, 3));
+    drop(other);
+    assert_eq!(copies(), 0);
+}
+
+#[tokio::test]
+async fn a_generation_that_cannot_be_opened_is_listed_and_not_switched_to() {
+    let (dir, catalog) = (tempfile::tempdir().unwrap(), CatalogName::default());
+    for count in [3, 4, 5] {
+        load_into(&edge_keeping(dir.path(), 9), &catalog, 0..count).await;
+    }
+    let index = edge(dir.path());
+    let kept = index.list().await.unwrap().remove(&catalog).unwrap();
+    std::fs::write(Path::new(&kept[1].place).join("generation.json"), "nonsense").unwrap();
+    std::fs::remove_dir_all(Path::new(&kept[0].place).join("shard/segments")).unwrap();
+    let listed = index.list().await.unwrap().remove(&catalog).unwrap();
+    assert_eq!(listed.iter().map(|kept| kept.info.is_ok()).collect::<Vec<_>>(), [true, false, true]);
+    assert!(kept[2].disk_bytes.unwrap() > 1000);
+    for broken in &kept[..2] {
+        let error = index.switch(&catalog, Destination::Generation(broken.id.clone())).await.unwrap_err();
+        assert!(matches!(error, IndexError::Unavailable { .. }), "{error:?}");
+    }
+    // A rollback passes over what it can see is none, and stops at what it cannot open.
+    assert!(matches!(index.switch(&catalog, Destination::Before).await, Err(IndexError::Unavailable { .. })));
+    assert_eq!(edge(dir.path()).current(&catalog).await.unwrap().info().products, 5);
+}
+
+#[tokio::test]
+async fn old_generations_are_not_removed_while_a_load_runs_nor_while_they_are_open() {
+    let (dir, catalog) = (tempfile::tempdir().unwrap(), CatalogName::default());
+    load(&edge(dir.path()), 0..3).await;
+    let server = edge(dir.path());
+    let held = server.current(&catalog).await.unwrap();
+    load(&edge(dir.path()), 0..4).await;
+    let (loader, index) = (edge(dir.path()), edge(dir.path()));
+    let builder = loader.build(&catalog, &model(), &schema()).await.unwrap();
+    assert!(matches!(index.prune(&catalog, 1).await, Err(IndexError::Locked(_))));
+    drop(builder);
+    let id = held.info().id.clone();
+    assert_eq!(index.prune(&catalog, 1).await.unwrap(), Pruned { removed: Vec::new(), in_use: vec![id.clone()] });
+    drop((held, server));
+    assert_eq!(index.prune(&catalog, 1).await.unwrap(), Pruned { removed: vec![id], in_use: Vec::new() });
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use vitrine_core::{
     Chain,
     embed::ModelInfo,
     fakes::{DIMENSIONS, embedding, product},
+    generations::Destination,
     index::{
         GenerationBuilder, IndexError, IndexQuery, IndexedProduct, ProductIndex, QueryVector, SealedGeneration, Target,
     },
@@ -175,6 +176,57 @@ async fn of_two_loaders_that_begin_at_once_one_goes_on() {
         other.settle().await;
         assert!(place.generations().await.is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_switch_by_hand_does_not_replace_what_it_did_not_see() {
+    let place = place().await;
+    load(&place, 3).await;
+    load(&place, 4).await;
+    let index = place.open();
+    let roll_back = || index.switch(place.catalog(), Destination::Before);
+    place.stand_in().overtake_next_switch();
+    assert!(matches!(roll_back().await, Err(IndexError::Locked(_))));
+    assert_eq!(serving(&place).await, 4);
+    place.stand_in().lose_next_switch();
+    roll_back().await.unwrap();
+    assert_eq!(serving(&place).await, 3);
+}
+
+#[tokio::test]
+async fn a_switch_to_what_is_removed_in_that_moment_goes_back() {
+    let place = place().await;
+    load(&place, 3).await;
+    load(&place, 4).await;
+    place.stand_in().remove_what_is_switched_to();
+    let error = place.open().switch(place.catalog(), Destination::Before).await.unwrap_err();
+    assert!(matches!(error, IndexError::Locked(_)), "{error:?}");
+    assert_eq!(serving(&place).await, 4);
+    load(&place, 5).await;
+    assert_eq!(serving(&place).await, 5);
+}
+
+#[tokio::test]
+async fn a_generation_with_holes_is_not_switched_to() {
+    let place = place().await;
+    load(&place, 3).await;
+    load(&place, 4).await;
+    place.stand_in().forget_a_point(&place.stand_in().collections()[0]);
+    let error = place.open().switch(place.catalog(), Destination::Before).await.unwrap_err();
+    assert!(Chain(&error).to_string().contains("2 of its 3 products"), "{error:?}");
+    assert_eq!(serving(&place).await, 4);
+}
+
+#[tokio::test]
+async fn what_other_people_need_is_not_pruned() {
+    let place = place().await;
+    load(&place, 3).await;
+    load(&place, 4).await;
+    let old = place.stand_in().collections()[0].clone();
+    place.stand_in().point("canary", &old);
+    let pruned = place.open().prune(place.catalog(), 1).await.unwrap();
+    assert_eq!((pruned.removed.len(), pruned.in_use.len()), (0, 1));
+    assert!(place.stand_in().collections().contains(&old));
 }
 
 /// A loader that is killed: nothing of it runs any more, and nothing was cleaned up.

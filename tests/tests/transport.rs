@@ -110,7 +110,8 @@ async fn a_body_that_comes_too_slowly_ends_with_its_callers_deadline() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]).await;
     let source = embed_input::Source::Photo(Photo { content: photo(), region: None });
-    let embed = EmbedRequest { inputs: vec![EmbedInput { source: Some(source) }], ..EmbedRequest::default() };
+    let input = EmbedInput { source: Some(source), ..EmbedInput::default() };
+    let embed = EmbedRequest { inputs: vec![input], ..EmbedRequest::default() };
     for (path, half) in [(SEARCH, halves(&search_by_photo()).0), (EMBED, halves(&embed).0)] {
         let started = Instant::now();
         let mut call = RawCall::open(server.authority(), path, &[("grpc-timeout", "500m")]).await;

@@ -109,9 +109,10 @@ impl Execution {
             self.threads
         };
         let arithmetic = if self.bf16 { "bf16" } else { "f32" };
-        // Without a stream of its own for each session, OpenVINO makes as many as there are cores.
+        // Without a stream of its own for each session, OpenVINO makes as many as there are cores. With pinning, the
+        // sessions of one process all get the same first cores.
         let config = format!(
-            r#"{{"CPU": {{"INFERENCE_PRECISION_HINT": "{arithmetic}", "INFERENCE_NUM_THREADS": "{threads}", "NUM_STREAMS": "1"}}}}"#
+            r#"{{"CPU": {{"INFERENCE_PRECISION_HINT": "{arithmetic}", "INFERENCE_NUM_THREADS": "{threads}", "NUM_STREAMS": "1", "ENABLE_CPU_PINNING": "NO"}}}}"#
         );
         available::<OpenVINO>(self.provider, "`make onnxruntime-openvino` gets one that has it")?;
         let provider = OpenVINO::default().with_device_type("CPU").with_arbitrary_config("load_config", config);

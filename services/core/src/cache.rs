@@ -112,6 +112,10 @@ impl<E: Embedder> Embedder for CachedEmbedder<E> {
     fn is_alive(&self) -> bool {
         self.inner.is_alive()
     }
+
+    fn can_embed(&self) -> bool {
+        self.inner.can_embed()
+    }
 }
 
 impl<E: Embedder> CachedEmbedder<E> {

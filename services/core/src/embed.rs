@@ -18,14 +18,26 @@ pub struct Embedding(Arc<[f32]>);
 
 impl Embedding {
     /// Scales numbers to length 1 in the Euclidean norm; `None` when they have no direction: all zero, NaN or infinite.
+    /// Those that have length 1, to rounding, stay as they are to the last bit: what was read back is what was written.
     pub fn normalized(values: Vec<f32>) -> Option<Self> {
         let norm = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        // Qdrant's own measure of it.
+        if (norm - 1.0).abs() < 5e-7 {
+            return Some(Self(values.into()));
+        }
         if !norm.is_finite() || norm < f64::from(f32::MIN_POSITIVE) {
             return None;
         }
         #[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "to the precision of the vector")]
         let unit = values.into_iter().map(|value| (f64::from(value) / norm) as f32);
         Some(Self(unit.collect()))
+    }
+
+    /// Takes numbers that were scaled before, to the last bit as they are; `None` when their length is not 1, to a
+    /// thousandth.
+    pub fn of_length_one(values: Vec<f32>) -> Option<Self> {
+        let length = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        ((length - 1.0).abs() < 1e-3).then(|| Self(values.into()))
     }
 
     /// The numbers, as many as the model has dimensions.
@@ -92,7 +104,7 @@ pub enum Lane {
 
 impl Lane {
     /// Its name in metrics.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Interactive => "interactive",
             Self::Bulk => "bulk",
@@ -150,12 +162,28 @@ pub enum EmbedError {
         /// How many wait.
         capacity: usize,
     },
+    /// The pool that embeds has more to do than it takes on; retry after a pause.
+    #[error("embedding pool `{pool}` is busy")]
+    PoolBusy {
+        /// Its name in the settings.
+        pool: Arc<str>,
+        /// How long the pause should be, as the pool said.
+        retry_after: Option<Duration>,
+    },
     /// The caller's deadline passed.
     #[error("deadline passed before the embedding was made")]
     DeadlineExceeded,
     /// The model does not run any more.
     #[error("the model is not running: {0}")]
     Unavailable(String),
+    /// No endpoint of the pool that embeds does.
+    #[error("embedding pool `{pool}` is away: {reason}")]
+    PoolAway {
+        /// Its name in the settings.
+        pool: Arc<str>,
+        /// What is wrong with each endpoint: for the log, not for clients.
+        reason: String,
+    },
     /// Our own fault.
     #[error("{0}")]
     Internal(String),
@@ -181,8 +209,13 @@ pub trait Embedder: Send + Sync + 'static {
     /// Embeds a text.
     async fn embed_text(&self, text: &QueryText, call: CallContext) -> Result<Embedding, EmbedError>;
 
-    /// Whether everything that it needs still runs.
+    /// Whether everything of it in this process still runs.
     fn is_alive(&self) -> bool;
+
+    /// Whether it can embed now. One that asks other processes cannot while they are away, and is alive all the same.
+    fn can_embed(&self) -> bool {
+        self.is_alive()
+    }
 }
 
 #[cfg(test)]
@@ -194,6 +227,23 @@ mod tests {
         for values in [vec![], vec![0.0; 3], vec![f32::NAN, 1.0], vec![f32::INFINITY, 1.0]] {
             assert_eq!(Embedding::normalized(values), None);
         }
+    }
+
+    #[test]
+    fn what_has_length_one_stays_as_it_is_and_nothing_else_is_taken() {
+        let made = Embedding::normalized(vec![0.3, -0.7, 0.2]).unwrap();
+        assert_eq!(Embedding::of_length_one(made.values().to_vec()), Some(made));
+        for values in [vec![], vec![0.5, 0.5], vec![f32::NAN, 1.0], vec![2.0, 0.0]] {
+            assert_eq!(Embedding::of_length_one(values), None);
+        }
+    }
+
+    #[test]
+    fn what_has_length_one_stays_as_it_is_bit_for_bit() {
+        // Their length is 1.00000007, the nearest to 1 that eight equal numbers come.
+        let values = vec![0.353_553_4; 8];
+        assert_eq!(Embedding::normalized(values.clone()).unwrap().values(), values);
+        assert_ne!(Embedding::normalized(vec![0.3536; 8]).unwrap().values(), [0.3536; 8]);
     }
 
     #[test]

@@ -200,6 +200,11 @@ impl SealedGeneration for MemorySealed {
         self.catalogs.lock().unwrap_or_else(PoisonError::into_inner).insert(self.catalog, self.generation);
         Ok(())
     }
+
+    async fn set_aside(self: Box<Self>) -> Result<(), IndexError> {
+        // This index keeps what serves, and nothing else.
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -221,6 +226,12 @@ impl Generation for MemoryGeneration {
 
     async fn get(&self, id: &ProductId) -> Result<Option<IndexedProduct>, IndexError> {
         Ok(self.products.get(id).cloned())
+    }
+
+    async fn page(&self, after: Option<&ProductId>, limit: usize) -> Result<Vec<IndexedProduct>, IndexError> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let following = self.products.range((start, Bound::Unbounded));
+        Ok(following.take(limit).map(|(_, indexed)| indexed.clone()).collect())
     }
 }
 

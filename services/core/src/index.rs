@@ -107,8 +107,19 @@ pub enum IndexError {
         /// How many it holds.
         capacity: usize,
     },
-    /// Another loader builds a generation of this catalogue.
-    #[error("catalogue `{0}` is being loaded by another process")]
+    /// No generation of this catalogue is called so.
+    #[error("catalogue `{catalog}` has no generation `{id}`")]
+    UnknownGeneration {
+        /// The catalogue.
+        catalog: CatalogName,
+        /// What it has not.
+        id: String,
+    },
+    /// No whole generation of this catalogue is older than the serving one.
+    #[error("catalogue `{0}` has no generation before the one that serves")]
+    NothingBefore(CatalogName),
+    /// Another process builds a generation of this catalogue, or has just changed what serves it.
+    #[error("catalogue `{0}` is being loaded or switched by another process")]
     Locked(CatalogName),
     /// The index does not answer, or what it holds cannot be read.
     #[error("{context}")]
@@ -146,6 +157,10 @@ pub trait Generation: Send + Sync {
 
     /// A product with its vectors; `None` if it is not there.
     async fn get(&self, id: &ProductId) -> Result<Option<IndexedProduct>, IndexError>;
+
+    /// The products that come after this one, or the first ones, with their vectors as they were added, in an order of
+    /// the index's own that stays the same. Fewer than `limit`, which is at least 1, only at the end.
+    async fn page(&self, after: Option<&ProductId>, limit: usize) -> Result<Vec<IndexedProduct>, IndexError>;
 }
 
 /// A generation that is being filled. Dropping it discards it.
@@ -166,4 +181,7 @@ pub trait SealedGeneration: Send {
 
     /// Makes it the serving generation, in one step that happens whole or not at all.
     async fn publish(self: Box<Self>) -> Result<(), IndexError>;
+
+    /// Lets it stay beside the serving generation, to be [switched to](crate::generations::Generations::switch).
+    async fn set_aside(self: Box<Self>) -> Result<(), IndexError>;
 }

@@ -4,7 +4,8 @@
 //!
 //! - [`product`], [`filter`], [`signal`]: the words of the domain, checked when they are made.
 //! - [`embed`], [`index`]: the two ports, [`Embedder`](embed::Embedder) and [`ProductIndex`](index::ProductIndex).
-//! - [`search`]: the main use case. [`gate`]: what a new generation must show before it serves.
+//! - [`search`]: the main use case. [`gate`]: what a new generation must show before it serves. [`generations`]: which
+//!   ones are kept, and how to go back.
 //! - [`batch`], [`compute`], [`cache`]: the bounded machinery between them. [`meter`]: what it says of itself.
 
 pub mod batch;
@@ -16,6 +17,7 @@ pub mod embed;
 pub mod fakes;
 pub mod filter;
 pub mod gate;
+pub mod generations;
 pub mod index;
 mod invalid;
 pub mod limits;

@@ -25,6 +25,13 @@ const BATCH_WORK_SECONDS: &str = "vitrine_batch_work_seconds";
 const COMPUTE_WAIT_SECONDS: &str = "vitrine_compute_wait_seconds";
 const COMPUTE_WORK_SECONDS: &str = "vitrine_compute_work_seconds";
 const SEARCH_SECONDS: &str = "vitrine_search_seconds";
+const POOL_CALLS: &str = "vitrine_pool_calls_total";
+const POOL_CALL_SECONDS: &str = "vitrine_pool_call_seconds";
+const POOL_CALL_SIZE: &str = "vitrine_pool_call_size";
+const POOL_FAILURES: &str = "vitrine_pool_failures_total";
+const POOL_RETRIES: &str = "vitrine_pool_retries_total";
+const POOL_HEALTHY: &str = "vitrine_pool_endpoint_healthy";
+const INDEX_QUERY_SECONDS: &str = "vitrine_index_query_seconds";
 
 /// Says to the recorder what each of them is.
 pub fn describe() {
@@ -43,6 +50,23 @@ pub fn describe() {
     describe_histogram!(COMPUTE_WAIT_SECONDS, Unit::Seconds, "What a piece of work waited for a thread of a pool.");
     describe_histogram!(COMPUTE_WORK_SECONDS, Unit::Seconds, "What a piece of work took a thread of a pool.");
     describe_histogram!(SEARCH_SECONDS, Unit::Seconds, "A search by part: embedding, index.");
+    describe_counter!(
+        POOL_CALLS,
+        "Calls of the embedding pool, by endpoint, counted from 0 as they are listed, and code."
+    );
+    describe_histogram!(POOL_CALL_SECONDS, Unit::Seconds, "A call of the embedding pool, by endpoint.");
+    describe_histogram!(POOL_CALL_SIZE, "Photos or texts in a call of the embedding pool, by endpoint.");
+    describe_counter!(POOL_FAILURES, "Times that an endpoint of the embedding pool was left out for a pause.");
+    describe_counter!(
+        POOL_RETRIES,
+        "Photos and texts that were asked for a second time, of another endpoint if there was one."
+    );
+    describe_gauge!(POOL_HEALTHY, "1 for an endpoint of the embedding pool that is asked, 0 for one that is left out.");
+    describe_histogram!(
+        INDEX_QUERY_SECONDS,
+        Unit::Seconds,
+        "What Qdrant itself took to find the nearest by one vector."
+    );
 }
 
 /// A cache answered, or did not.
@@ -62,12 +86,12 @@ pub(crate) fn cache_evicted(cache: &'static str) {
 }
 
 /// A queue let an item in no more.
-pub(crate) fn queue_refused(queue: &'static str, lane: &'static str) {
+pub fn queue_refused(queue: &'static str, lane: &'static str) {
     counter!(QUEUE_REFUSALS, "queue" => queue, "lane" => lane).increment(1);
 }
 
 /// A queue forgot items that nobody wants any more.
-pub(crate) fn queue_dropped(queue: &'static str, count: usize) {
+pub fn queue_dropped(queue: &'static str, count: usize) {
     if count > 0 {
         counter!(QUEUE_DROPS, "queue" => queue).increment(u64::try_from(count).unwrap_or(u64::MAX));
     }
@@ -95,4 +119,32 @@ pub(crate) fn compute_done(pool: &'static str, wait: Duration, work: Duration) {
 /// A part of a search was done.
 pub(crate) fn searched(part: &'static str, time: Duration) {
     histogram!(SEARCH_SECONDS, "part" => part).record(time);
+}
+
+/// An endpoint of the embedding pool was asked for so many photos or texts.
+pub fn pool_called(endpoint: usize, code: String, size: usize, time: Duration) {
+    let endpoint = endpoint.to_string();
+    counter!(POOL_CALLS, "endpoint" => endpoint.clone(), "code" => code).increment(1);
+    histogram!(POOL_CALL_SIZE, "endpoint" => endpoint.clone()).record(u32::try_from(size).unwrap_or(u32::MAX));
+    histogram!(POOL_CALL_SECONDS, "endpoint" => endpoint).record(time);
+}
+
+/// An endpoint of the embedding pool is left out for a pause.
+pub fn pool_failed(endpoint: usize) {
+    counter!(POOL_FAILURES, "endpoint" => endpoint.to_string()).increment(1);
+}
+
+/// So many photos and texts are asked for a second time.
+pub fn pool_retried(size: usize) {
+    counter!(POOL_RETRIES).increment(u64::try_from(size).unwrap_or(u64::MAX));
+}
+
+/// An endpoint of the embedding pool is asked from now on, or left out.
+pub fn pool_healthy(endpoint: usize, healthy: bool) {
+    gauge!(POOL_HEALTHY, "endpoint" => endpoint.to_string()).set(if healthy { 1.0 } else { 0.0 });
+}
+
+/// The index found the nearest by one vector, or by several in one call.
+pub fn index_queried(time: Duration) {
+    histogram!(INDEX_QUERY_SECONDS).record(time);
 }

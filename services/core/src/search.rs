@@ -94,9 +94,25 @@ pub enum SearchError {
         /// How many it holds.
         capacity: usize,
     },
+    /// The pool that embeds has more to do than it takes on; retry after a pause.
+    #[error("embedding pool `{pool}` is busy")]
+    PoolBusy {
+        /// Its name in the settings.
+        pool: Arc<str>,
+        /// How long the pause should be, as the pool said.
+        retry_after: Option<Duration>,
+    },
     /// The deadline passed.
     #[error("deadline passed before the answer was made")]
     DeadlineExceeded,
+    /// No endpoint of the pool that embeds does; retry later.
+    #[error("embedding pool `{pool}` is away: {reason}")]
+    PoolAway {
+        /// Its name in the settings.
+        pool: Arc<str>,
+        /// What is wrong with each endpoint: for the log, not for clients.
+        reason: String,
+    },
     /// The index or the model does not answer; retry elsewhere or later.
     #[error(transparent)]
     Unavailable(Arc<dyn Error + Send + Sync>),
@@ -116,7 +132,10 @@ impl From<IndexError> for SearchError {
         match error {
             IndexError::UnknownCatalog(catalog) => Self::UnknownCatalog(catalog),
             IndexError::Overloaded { queue, capacity } => Self::Overloaded { queue, capacity },
-            IndexError::Locked(_) | IndexError::Unavailable { .. } => Self::Unavailable(Arc::new(error)),
+            IndexError::UnknownGeneration { .. }
+            | IndexError::NothingBefore(_)
+            | IndexError::Locked(_)
+            | IndexError::Unavailable { .. } => Self::Unavailable(Arc::new(error)),
         }
     }
 }
@@ -126,6 +145,8 @@ impl From<EmbedError> for SearchError {
         match error {
             EmbedError::Invalid(invalid) => Self::Invalid(invalid),
             EmbedError::Overloaded { queue, capacity } => Self::Overloaded { queue, capacity },
+            EmbedError::PoolBusy { pool, retry_after } => Self::PoolBusy { pool, retry_after },
+            EmbedError::PoolAway { pool, reason } => Self::PoolAway { pool, reason },
             EmbedError::DeadlineExceeded => Self::DeadlineExceeded,
             EmbedError::Unavailable(_) => Self::Unavailable(Arc::new(error)),
             EmbedError::Internal(reason) => Self::Internal(reason),

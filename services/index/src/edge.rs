@@ -3,8 +3,10 @@
 //! ```text
 //! <root>/<catalogue>/CURRENT                   name of the serving generation, replaced atomically
 //!                    LOCK                      held by the one process that builds a generation
+//!                    SWITCH                    held for a moment by whoever replaces CURRENT or removes a generation
 //!                    generations/<id>/         a whole generation: generation.json and shard/
 //!                    generations/<id>.partial/ one being built; what a killed loader leaves, the next one removes
+//!                    reading/<id>-<digits>/    a copy of one that is read while servers may open it
 //! ```
 //!
 //! A generation is opened by one process at a time: Qdrant Edge locks its directory.
@@ -14,6 +16,9 @@ mod catalog;
 mod directory;
 mod filter;
 mod generation;
+mod generations;
+mod graph;
+mod log;
 mod point;
 
 use std::{
@@ -39,6 +44,7 @@ use self::{build::EdgeBuilder, catalog::Catalog, directory::CatalogDirectory};
 use crate::{
     ServedIndex,
     error::{failed, unavailable},
+    quantisation::Quantisation,
 };
 
 /// Catalogues that are opened side by side: one that takes long does not hold up the others.
@@ -55,6 +61,9 @@ pub struct EdgeOptions {
     pub queue_size_max: usize,
     /// How many generations stay after a new one was published, that one among them; at least 1.
     pub generations_kept: usize,
+    /// How vectors of new generations are kept a second time, smaller and always in memory. The vectors themselves are
+    /// then in memory only as far as the page cache has them.
+    pub quantisation: Quantisation,
 }
 
 /// All catalogues below one directory.
@@ -63,6 +72,7 @@ pub struct EdgeIndex {
     root: PathBuf,
     pool: Arc<ComputePool>,
     generations_kept: usize,
+    quantisation: Quantisation,
     /// Those that were published, as far as somebody has looked.
     catalogs: Mutex<BTreeMap<CatalogName, Arc<Catalog>>>,
     /// Whether the catalogues could be listed when that was last tried.
@@ -81,6 +91,7 @@ impl EdgeIndex {
             root: options.root,
             pool: Arc::new(pool),
             generations_kept: options.generations_kept.max(1),
+            quantisation: options.quantisation,
             catalogs: Mutex::default(),
             listed: AtomicBool::new(true),
         })
@@ -122,8 +133,9 @@ impl ProductIndex for EdgeIndex {
     ) -> Result<Box<dyn GenerationBuilder>, IndexError> {
         let directory = CatalogDirectory::new(&self.root, catalog);
         let (catalog, model, schema) = (catalog.clone(), model.clone(), schema.clone());
-        let (pool, generations_kept) = (Arc::clone(&self.pool), self.generations_kept);
-        let begin = move || EdgeBuilder::begin(directory, generations_kept, &catalog, model, schema, pool);
+        let (pool, generations_kept, quantisation) = (Arc::clone(&self.pool), self.generations_kept, self.quantisation);
+        let begin =
+            move || EdgeBuilder::begin(directory, generations_kept, quantisation, &catalog, model, schema, pool);
         Ok(Box::new(blocking("begin a generation", begin).await?))
     }
 }

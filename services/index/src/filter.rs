@@ -67,7 +67,10 @@ fn clause(filter: &ResolvedFilter, schema: &Schema) -> Clause {
     match filter {
         ResolvedFilter::All(filters) => Clause::All(each(filters)),
         ResolvedFilter::Any(filters) => any(each(filters)),
-        ResolvedFilter::Not(filter) => not(clause(filter, schema)),
+        ResolvedFilter::Not(filter) => {
+            let within = clause(filter, schema);
+            if let Clause::Range(key, limits) = within { outside(key, limits) } else { not(within) }
+        }
         ResolvedFilter::Is { attribute, condition } => is(attribute, condition, schema),
     }
 }
@@ -95,6 +98,17 @@ fn present(key: String) -> Clause {
     not(Clause::Empty(key))
 }
 
+/// Not within: below, above, or nothing there. For that, an index knows where to look; for what does not hold, Qdrant
+/// looks at every point.
+fn outside(key: String, limits: Limits) -> Clause {
+    let Limits { gte, gt, lte, lt } = limits;
+    let below = Limits { lt: gte, lte: gt, ..Limits::default() };
+    let above = Limits { gt: lte, gte: lt, ..Limits::default() };
+    let ranges = [below, above].into_iter().filter(|limits| *limits != Limits::default());
+    let ranges: Vec<_> = ranges.map(|limits| Clause::Range(key.clone(), limits)).collect();
+    Clause::Any(ranges.into_iter().chain([Clause::Empty(key)]).collect())
+}
+
 /// At least one; without any, nothing.
 fn any(clauses: Vec<Clause>) -> Clause {
     if clauses.is_empty() { not(Clause::All(Vec::new())) } else { Clause::Any(clauses) }
@@ -102,4 +116,27 @@ fn any(clauses: Vec<Clause>) -> Clause {
 
 fn not(clause: Clause) -> Clause {
     Clause::Not(Box::new(clause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_within_a_range_is_below_above_or_nothing() {
+        let within = |lower, upper| ResolvedFilter::Is {
+            attribute: "stock".to_owned(),
+            condition: Condition::Number(NumberRange { lower, upper }),
+        };
+        let not = |lower, upper| clause(&ResolvedFilter::Not(Box::new(within(lower, upper))), &Schema::default());
+        let range = |limits| Clause::Range("a.stock".to_owned(), limits);
+        let below = Limits { lt: Some(2.0), ..Limits::default() };
+        let above = Limits { gte: Some(5.0), ..Limits::default() };
+        let empty = Clause::Empty("a.stock".to_owned());
+        assert_eq!(
+            not(Bound::Included(2.0), Bound::Excluded(5.0)),
+            Clause::Any(vec![range(below), range(above), empty.clone()])
+        );
+        assert_eq!(not(Bound::Unbounded, Bound::Excluded(5.0)), Clause::Any(vec![range(above), empty]));
+    }
 }

@@ -2,24 +2,29 @@
 //!
 //! The only crate that knows Qdrant. [`EdgeIndex`] runs Qdrant Edge in process, on directories; [`QdrantIndex`] asks a
 //! Qdrant server or cluster. Both keep the same points, filter them by the same clauses and score them by the same rule.
+//! An [`archive`] carries a generation from one to the other.
 
+pub mod archive;
 mod edge;
 mod error;
 mod filter;
 mod payload;
 mod qdrant;
+mod quantisation;
 mod scoring;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use vitrine_core::{
+    generations::Generations,
     index::{Generation, IndexError, IndexedProduct, ProductIndex},
     product::CatalogName,
 };
 
 pub use edge::{EdgeIndex, EdgeOptions};
-pub use qdrant::{ApiKey, BuildOptions, QdrantIndex, QdrantOptions, Quantisation, ServerUrl};
+pub use qdrant::{ApiKey, BuildOptions, QdrantIndex, QdrantOptions, ServerUrl};
+pub use quantisation::Quantisation;
 
 /// From how much vector data on a graph is built, in KiB; below it, every query compares with every product.
 /// 20,000: comparing with that much takes about three milliseconds and misses nothing.
@@ -36,7 +41,7 @@ pub enum IndexPlace {
 
 /// An index whose publications are followed, as a server does.
 #[async_trait]
-pub trait ServedIndex: ProductIndex {
+pub trait ServedIndex: ProductIndex + Generations {
     /// Opens what was published since the last call, and lets go of what serves no more. Queries that run on an old
     /// generation finish on it. A catalogue that cannot be opened keeps its old generation, and is tried again after a
     /// pause, or when something else is published. What fails is logged when it begins to.

@@ -28,6 +28,11 @@ pub(crate) fn point_id(id: &ProductId) -> Uuid {
     Builder::from_custom_bytes(bytes).into_uuid()
 }
 
+/// The point that the next one after a product's may be at, in the order of points; `None` at the very end.
+pub(crate) fn point_after(id: &ProductId) -> Option<Uuid> {
+    point_id(id).as_u128().checked_add(1).map(Uuid::from_u128)
+}
+
 /// Key of the payload that equality, ranges and presence look at. Attribute names have no character to quote.
 pub(crate) fn key(attribute: &str) -> String {
     format!("a.{attribute}")

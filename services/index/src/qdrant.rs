@@ -11,6 +11,7 @@ mod connection;
 mod description;
 mod filter;
 mod generation;
+mod generations;
 mod names;
 mod options;
 mod point;
@@ -32,7 +33,7 @@ use vitrine_core::{
     product::{CatalogName, Schema},
 };
 
-pub use self::options::{ApiKey, BuildOptions, QdrantOptions, Quantisation, ServerUrl};
+pub use self::options::{ApiKey, BuildOptions, QdrantOptions, ServerUrl};
 use self::{
     build::{QdrantBuilder, Removals, Site},
     connection::Connection,
@@ -43,6 +44,7 @@ use self::{
 use crate::{
     ServedIndex,
     error::{failed, unavailable},
+    quantisation::Quantisation,
 };
 
 /// Catalogues that are opened side by side: one that takes long does not hold up the others.
@@ -184,13 +186,15 @@ impl QdrantIndex {
     }
 }
 
-/// How many times more candidates are found by quantised vectors than are asked for. The coarser, the more.
+/// How many times more candidates are found by quantised vectors than are asked for.
 fn oversampling(asked_for: Option<f64>, quantisation: Option<&Quantization>) -> f64 {
-    asked_for.unwrap_or(match quantisation {
-        None | Some(Quantization::Turboquant(_)) => 1.0,
-        Some(Quantization::Scalar(_)) => 2.0,
-        Some(Quantization::Product(_) | Quantization::Binary(_)) => 4.0,
-    })
+    let kind = match quantisation {
+        None | Some(Quantization::Turboquant(_)) => Quantisation::None,
+        Some(Quantization::Scalar(_)) => Quantisation::Int8,
+        Some(Quantization::Product(_)) => Quantisation::Product,
+        Some(Quantization::Binary(_)) => Quantisation::Binary,
+    };
+    asked_for.unwrap_or(kind.oversampling(1))
 }
 
 #[async_trait]

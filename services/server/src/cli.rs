@@ -1,10 +1,13 @@
 //! The command line.
 
+mod index;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use vitrine_clip::{ExecutionProvider, Precision};
 
+pub use self::index::{BuildArguments, IndexArguments, IndexCommand, PlaceArguments};
 use crate::settings::Flags;
 
 /// Visual product search that a shop runs itself.
@@ -23,6 +26,8 @@ pub enum Command {
     Serve(Box<Flags>),
     /// Ask a running server.
     Search(SearchArguments),
+    /// Look after the index's catalogues and their generations, beside servers that run.
+    Index(Box<IndexArguments>),
     /// Look at models.
     #[command(subcommand)]
     Model(ModelCommand),

@@ -10,7 +10,7 @@ mod status;
 mod to_pb;
 mod upload;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tonic::{Request, Status};
 use vitrine_core::{
@@ -20,16 +20,44 @@ use vitrine_core::{
 
 pub(crate) use admission::Admission;
 
-/// What all handlers share.
+/// What all handlers share: nothing, until the server has started.
 #[derive(Clone)]
 pub(crate) struct Service {
-    search: Arc<Search>,
+    parts: Arc<OnceLock<Parts>>,
+    /// What a server waits for that has none yet.
+    awaited: Arc<str>,
+}
+
+/// What a server answers with.
+pub(crate) struct Parts {
+    search: Search,
     embedder: Arc<dyn Embedder>,
 }
 
-impl Service {
-    pub(crate) fn new(search: Arc<Search>, embedder: Arc<dyn Embedder>) -> Self {
+impl Parts {
+    pub(crate) fn new(search: Search, embedder: Arc<dyn Embedder>) -> Self {
         Self { search, embedder }
+    }
+
+    fn embedder(&self) -> &dyn Embedder {
+        &*self.embedder
+    }
+}
+
+impl Service {
+    /// Answers UNAVAILABLE, naming what is awaited, until it has its parts.
+    pub(crate) fn new(awaited: String) -> Self {
+        Self { parts: Arc::default(), awaited: awaited.into() }
+    }
+
+    /// Begins to answer.
+    pub(crate) fn start(&self, parts: Parts) {
+        // A server starts once.
+        drop(self.parts.set(parts));
+    }
+
+    fn parts(&self) -> Result<&Parts, Status> {
+        self.parts.get().ok_or_else(|| status::starting(&self.awaited))
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! | service | is SERVING while |
 //! |---|---|
-//! | `vitrine.v1.EmbeddingService` | the model runs |
-//! | `vitrine.v1.RecommendationService`, `vitrine.v1.CatalogService`, and the whole server, `""` | the model runs, and at least one catalogue can be searched or none was published yet |
+//! | `vitrine.v1.EmbeddingService` | the model runs, or an endpoint of the embedding pool answers |
+//! | `vitrine.v1.RecommendationService`, `vitrine.v1.CatalogService`, and the whole server, `""` | the model runs, or the embedding pool has answered once, and at least one catalogue can be searched or none was published yet |
 //!
+//! A pool that goes away takes no server away from its callers: what is remembered, and what is asked by product or
+//! vector, is still answered, and all servers of the pool would go at once. What needs the pool is UNAVAILABLE, by name.
 //! One broken catalogue of several does not take the server away from those who search the others: its own calls are
 //! UNAVAILABLE, and the log says why. A server that can search nothing must get no searches while another one can
 //! answer them. One whose index is still empty serves: it will open what is published without a restart.
-//! While the server stops, everything is NOT_SERVING.
+//! While the server waits for its first word from the pool, and while it stops, everything is NOT_SERVING.
 
 use tonic_health::{ServingStatus, server::HealthReporter};
 use vitrine_core::embed::Embedder;
@@ -30,11 +32,10 @@ pub(crate) struct Ability {
 impl Ability {
     /// What a model and an index can do.
     pub(crate) fn of(embedder: &dyn Embedder, index: &dyn ServedIndex) -> Self {
-        let embed = embedder.is_alive();
         let serving = index.serving();
         let fits = serving.iter().any(|(_, generation)| generation.info().model == *embedder.model());
         let empty = serving.is_empty() && index.is_whole();
-        Self { embed, search: embed && (fits || empty) }
+        Self { embed: embedder.can_embed(), search: embedder.is_alive() && (fits || empty) }
     }
 }
 
@@ -54,16 +55,19 @@ impl Health {
         let before = self.said;
         self.say(ability).await;
         if !ability.embed && before.is_none_or(|before| before.embed) {
-            tracing::error!("a thread of the model has died; not serving any more");
-        } else if !ability.search && before.is_none_or(|before| before.search) {
+            tracing::error!("nothing can be embedded: the model's threads have died, or the embedding pool is away");
+        } else if ability.embed && before.is_some_and(|before| !before.embed) {
+            tracing::info!("embedding again");
+        }
+        if !ability.search && before.is_none_or(|before| before.search) {
             tracing::error!("no published catalogue can be searched; not serving until one can");
         } else if ability.search && before.is_some_and(|before| !before.search) {
             tracing::info!("serving again");
         }
     }
 
-    /// Says that the server stops.
-    pub(crate) async fn stop(&mut self) {
+    /// Says that the server can do nothing yet, or nothing any more.
+    pub(crate) async fn deny(&mut self) {
         self.say(Ability { embed: false, search: false }).await;
     }
 

@@ -4,6 +4,7 @@ pub mod cli;
 mod client;
 mod grpc;
 mod health;
+mod index;
 mod metrics;
 mod model;
 pub mod serve;
@@ -11,4 +12,5 @@ pub mod settings;
 pub mod telemetry;
 
 pub use client::{parse_filter, search};
+pub use index::{IndexCommandError, look_after_index};
 pub use model::check_model;

@@ -2,18 +2,26 @@
 
 use std::{env, process::ExitCode};
 
-use clap::Parser as _;
+use clap::{Parser as _, error::ErrorKind};
+use vitrine_core::Chain;
 use vitrine_server::{
     check_model,
     cli::{Cli, Command, ModelCommand},
-    search,
+    look_after_index, search,
     serve::serve,
     settings::{EXIT_WRONG_SETTINGS, Settings},
     telemetry,
 };
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            drop(error.print());
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked { ExitCode::SUCCESS } else { ExitCode::from(EXIT_WRONG_SETTINGS) };
+        }
+    };
     let settings = |flags| {
         // A name that is not UTF-8 is none of ours; a value that is not is shown as well as it can be.
         let variables = env::vars_os()
@@ -25,6 +33,22 @@ fn main() -> ExitCode {
             Ok(settings) => {
                 telemetry::start(settings.log_format(), settings.log_filter());
                 serve(settings)
+            }
+            Err(errors) => {
+                eprintln!("{errors}");
+                return ExitCode::from(EXIT_WRONG_SETTINGS);
+            }
+        },
+        Command::Index(arguments) => match settings(&arguments.place.to_flags()) {
+            Ok(settings) => {
+                telemetry::start(settings.log_format(), &settings.log_filter().for_commands());
+                return match look_after_index(&arguments, &settings) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => {
+                        eprintln!("error: {}", Chain(&error));
+                        ExitCode::from(error.exit_code())
+                    }
+                };
             }
             Err(errors) => {
                 eprintln!("{errors}");

@@ -15,9 +15,10 @@ use vitrine_proto::{
         recommendation_service_server::RecommendationServiceServer,
     },
 };
+use vitrine_remote::{RemoteEmbedder, RemoteOptions};
 
 use crate::{
-    grpc::{Admission, Service},
+    grpc::{Admission, Parts, Service},
     health::{Ability, Health},
     metrics,
     settings::Settings,
@@ -102,32 +103,35 @@ pub async fn run(
         None => None,
     };
     let index = vitrine_index::open(settings.index().clone())?;
-    let mut model = load_model(&settings);
-    let started = tokio::select! {
-        embedder = start_parts(&settings, &mut model, &*index) => Some(embedder?),
-        _ = &mut stop => None,
+    // A model is there soon: callers that come before it wait in the listener's queue. A pool may be away for long.
+    let (pool, mut embedder) = (settings.pool(), None);
+    if pool.is_none() {
+        let mut model = load_model(&settings);
+        embedder = tokio::select! {
+            model = start_model(&settings, &mut model, &*index) => Some(model?),
+            _ = &mut stop => None,
+        };
+        if embedder.is_none() {
+            tracing::info!("stopping before it could serve");
+            // ONNX Runtime cannot be interrupted, and the process must not end, and with it what it uses, while it works.
+            drop(model.await);
+            return Ok(());
+        }
+    }
+    let awaited = pool.map(|pool| format!("embedding pool `{}` does not answer yet", pool.name));
+    let service = Service::new(awaited.unwrap_or_default());
+    let serve = |embedder: &Arc<dyn Embedder>| {
+        let index = Arc::<dyn ServedIndex>::clone(&index);
+        let search = Search::new(Arc::clone(embedder), index, settings.search());
+        service.start(Parts::new(search, Arc::clone(embedder)));
     };
-    let Some(embedder) = started else {
-        tracing::info!("stopping before it could serve");
-        // ONNX Runtime cannot be interrupted, and the process must not end, and with it what it uses, while it works.
-        drop(model.await);
-        return Ok(());
-    };
-    let search = Search::new(Arc::clone(&embedder), Arc::<dyn ServedIndex>::clone(&index), settings.search());
-    let search = Arc::new(search);
-    let service = Service::new(search, Arc::clone(&embedder));
     let requests = Admission::new(settings.requests_max(), settings.deadline_max());
     let recommendation = RecommendationServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let catalog = CatalogServiceServer::new(service.clone());
-    let embedding = EmbeddingServiceServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let embedding = EmbeddingServiceServer::new(service.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
 
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let mut health = Health::new(reporter);
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
     let (draining, drain) = tokio::sync::oneshot::channel::<()>();
     let server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -144,18 +148,36 @@ pub async fn run(
             // A dropped sender is the end of this function, which drops the server, too.
             drop(drain.await);
         });
-    health.follow(Ability::of(&*embedder, &*index)).await;
+    match &embedder {
+        Some(embedder) => {
+            serve(embedder);
+            health.follow(Ability::of(&**embedder, &*index)).await;
+        }
+        None => health.deny().await,
+    }
     tracing::info!(%address, "listening");
 
-    let watching = watch(&*embedder, &*index, &mut health, settings.index_poll());
+    let watching = async {
+        let embedder = match (embedder, pool) {
+            (Some(embedder), _) => embedder,
+            (None, Some(pool)) => {
+                let embedder = start_pool(&settings, pool, &*index).await?;
+                serve(&embedder);
+                embedder
+            }
+            (None, None) => return Ok(()),
+        };
+        watch(&*embedder, &*index, &mut health, settings.index_poll()).await;
+        anyhow::Ok(())
+    };
     let mut server = std::pin::pin!(server);
     let pause = tokio::select! {
         stopped = &mut server => return stopped.context("serve"),
-        () = watching => return Ok(()),
+        watched = watching => return watched,
         pause = &mut stop => pause,
     };
     tracing::info!(pause_ms = pause.as_millis(), "stopping");
-    health.stop().await;
+    health.deny().await;
     tokio::select! {
         stopped = &mut server => return stopped.context("serve"),
         () = time::sleep(pause) => {}
@@ -177,6 +199,13 @@ pub async fn run(
     Ok(())
 }
 
+/// What clients can ask of the contract.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
 /// Most streams of one connection: one client alone may fill every place, and is told when it has.
 fn streams_max(requests_max: usize) -> u32 {
     u32::try_from(requests_max).unwrap_or(u32::MAX).saturating_add(SPARE_STREAMS)
@@ -194,11 +223,31 @@ fn load_model(settings: &Settings) -> JoinHandle<anyhow::Result<ClipEmbedder>> {
 }
 
 /// Opens what the index holds while the model is loaded.
-async fn start_parts(
+async fn start_model(
     settings: &Settings,
     model: &mut JoinHandle<anyhow::Result<ClipEmbedder>>,
     index: &dyn ServedIndex,
 ) -> anyhow::Result<Arc<dyn Embedder>> {
+    open_index(settings, index).await;
+    let model = model.await.context("load the model")??;
+    tracing::info!(fingerprint = model.model().fingerprint, dimensions = model.model().dimensions, "model loaded");
+    Ok(started(settings, model, index))
+}
+
+/// Opens what the index holds while the embedding pool is waited for, as long as that takes.
+async fn start_pool(
+    settings: &Settings,
+    pool: &RemoteOptions,
+    index: &dyn ServedIndex,
+) -> anyhow::Result<Arc<dyn Embedder>> {
+    let (remote, ()) = tokio::join!(RemoteEmbedder::connect(pool, None), open_index(settings, index));
+    let remote = remote.context("use the embedding pool")?;
+    let model = remote.model();
+    tracing::info!(pool = %pool.name, model.fingerprint, model.dimensions, "the embedding pool answers");
+    Ok(started(settings, remote, index))
+}
+
+async fn open_index(settings: &Settings, index: &dyn ServedIndex) {
     index.refresh().await;
     if index.serving().is_empty() && index.is_whole() {
         let place = match settings.index() {
@@ -207,14 +256,16 @@ async fn start_parts(
         };
         tracing::warn!(index = place, "no catalogue there yet; run catalog-loader");
     }
-    let model = model.await.context("load the model")??;
-    tracing::info!(fingerprint = model.model().fingerprint, dimensions = model.model().dimensions, "model loaded");
+}
+
+/// Puts the cache before an embedder, and says which catalogues were made with another model.
+fn started(settings: &Settings, embedder: impl Embedder, index: &dyn ServedIndex) -> Arc<dyn Embedder> {
     for (catalog, generation) in index.serving() {
-        if generation.info().model != *model.model() {
+        if generation.info().model != *embedder.model() {
             tracing::error!(%catalog, "was made with another model and is refused; load it again");
         }
     }
-    Ok(Arc::new(CachedEmbedder::new(model, settings.embedding_cache_bytes_max())))
+    Arc::new(CachedEmbedder::new(embedder, settings.embedding_cache_bytes_max()))
 }
 
 /// Opens newly published generations, and says what can be searched.

@@ -23,7 +23,8 @@ use figment::{
 use serde::Serialize;
 use vitrine_clip::{ClipOptions, ExecutionProvider, Precision};
 use vitrine_core::search::SearchConfig;
-use vitrine_index::{ApiKey, EdgeOptions, IndexPlace, QdrantOptions, ServerUrl};
+use vitrine_index::{ApiKey, EdgeOptions, IndexPlace, QdrantOptions, Quantisation, ServerUrl};
+use vitrine_remote::{PoolName, PoolUrls, RemoteOptions};
 
 use crate::telemetry::{LogFilter, LogFormat};
 
@@ -31,11 +32,15 @@ use crate::telemetry::{LogFilter, LogFormat};
 pub const EXIT_WRONG_SETTINGS: u8 = 64;
 
 const ENV_PREFIX: &str = "VITRINE_";
+/// The setting that puts the model into other processes.
+const EMBEDDER_URLS: &str = "embedder_urls";
 /// The setting that is a secret, and therefore no setting.
 const API_KEY: &str = "index_api_key";
 /// Variables with the prefix that belong to the other commands.
-const OTHER_VARIABLES: [&str; 11] = [
+const OTHER_VARIABLES: [&str; 13] = [
     "catalog",
+    "embedder_load_timeout_ms",
+    "embedder_wait_ms_max",
     "server",
     "index_shards",
     "index_replicas",
@@ -46,6 +51,19 @@ const OTHER_VARIABLES: [&str; 11] = [
     "index_hnsw_ef_construct",
     "index_load_timeout_ms",
     "index_green_wait_ms_max",
+];
+
+/// Settings of a model in this process, which go with no embedding pool.
+const MODEL_SETTINGS: [&str; 9] = [
+    "model_dir",
+    "precision",
+    "execution_provider",
+    "ort_dylib_path",
+    "inference_sessions",
+    "inference_threads",
+    "preprocess_threads",
+    "batch_size_max",
+    "batch_wait_ms_max",
 ];
 
 /// Settings as flags, not checked yet.
@@ -97,6 +115,19 @@ pub struct Flags {
     #[arg(long, value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index_poll_ms: Option<String>,
+    /// Addresses of an embedding pool, in place of a model in this process, with commas between them: servers that have
+    /// one, and all the same; https:// for TLS. Not to be mixed with the settings of a model.
+    #[arg(long, value_name = "URLS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedder_urls: Option<String>,
+    /// What errors call that pool. [default: default]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedder_name: Option<String>,
+    /// Longest wait for one answer of that pool, in ms. [default: 5000]
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedder_timeout_ms: Option<String>,
     /// Folder of the model, in the Hugging Face ONNX layout. [default: models/mini]
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,6 +215,7 @@ pub struct Settings {
     metrics_listen: Option<SocketAddr>,
     index: IndexPlace,
     index_poll: Duration,
+    pool: Option<RemoteOptions>,
     model_dir: PathBuf,
     ort_dylib_path: Option<PathBuf>,
     clip: ClipOptions,
@@ -236,14 +268,22 @@ impl Settings {
                 None => {}
             }
         }
-        if let Some(library) = library {
-            variables.entry("ort_dylib_path".to_owned()).or_insert(library);
-        }
         let mut layers = Figment::new();
         if let Some(file) = &config {
             let content = std::fs::read_to_string(file);
             let content = content.map_err(|error| SettingsErrors(vec![format!("{}: {error}", file.display())]))?;
             layers = layers.merge(Toml::string(&content));
+        }
+        if let Some(library) = library {
+            // It is not only ours, and so no wish for a model in this process.
+            let written = variables.get(EMBEDDER_URLS).and_then(Value::as_str).map(str::to_owned);
+            let pooled = match flags.embedder_urls.clone().or(written) {
+                Some(urls) => !urls.is_empty(),
+                None => layers.find_value(EMBEDDER_URLS).is_ok_and(|urls| urls.as_str() != Some("")),
+            };
+            if !pooled {
+                variables.entry("ort_dylib_path".to_owned()).or_insert(library);
+            }
         }
         let layers = layers.merge(Layer { name: "the environment", values: variables });
         Reader::new(layers.merge(Serialized::defaults(flags))).read(log_filter, api_key.as_deref())
@@ -277,6 +317,11 @@ impl Settings {
     /// How often to look for a newly published generation.
     pub fn index_poll(&self) -> Duration {
         self.index_poll
+    }
+
+    /// The embedding pool, if one is used in place of the model.
+    pub fn pool(&self) -> Option<&RemoteOptions> {
+        self.pool.as_ref()
     }
 
     /// The folder of the model.
@@ -376,6 +421,7 @@ impl Reader {
             metrics_listen: self.parse_if_written("metrics_listen"),
             index: self.index(api_key, queue_size_max, all_cores),
             index_poll: self.millis("index_poll_ms", 1000, 10..=3_600_000),
+            pool: self.pool(queue_size_max),
             model_dir: self.parse("model_dir", "models/mini"),
             ort_dylib_path: self.parse_if_written("ort_dylib_path"),
             clip: ClipOptions {
@@ -424,7 +470,9 @@ impl Reader {
             root: self.parse("index_dir", "data/index"),
             threads: all_cores(self.number("index_threads", 0, 0..=1024)),
             queue_size_max,
+            // The server builds no generations.
             generations_kept: 2,
+            quantisation: Quantisation::None,
         };
         let url = self.written("index_url").filter(|url| !url.is_empty());
         let url = url.and_then(|written| match written.parse::<ServerUrl>() {
@@ -464,6 +512,27 @@ impl Reader {
                 oversampling,
                 ..QdrantOptions::new(url)
             })),
+        }
+    }
+
+    /// The embedding pool, if there is one.
+    fn pool(&mut self, queue_size_max: usize) -> Option<RemoteOptions> {
+        let name: PoolName = self.parse_or("embedder_name", PoolName::default());
+        // 5 s: half of the longest request by default, so that there is time to ask another endpoint.
+        let timeout = self.millis("embedder_timeout_ms", 5000, 1..=600_000);
+        let urls = self.written(EMBEDDER_URLS).filter(|urls| !urls.is_empty())?;
+        for model in MODEL_SETTINGS {
+            if let Some(written) = self.written(model) {
+                self.wrong(model, &written, format_args!("goes with no `{EMBEDDER_URLS}`: the pool has the model"));
+            }
+        }
+        match urls.parse::<PoolUrls>() {
+            // Every request has a deadline, and with it the last word on its patience.
+            Ok(urls) => Some(RemoteOptions { name, urls, timeout, queue_size_max, patience: Duration::ZERO }),
+            Err(problem) => {
+                self.wrong(EMBEDDER_URLS, &urls, problem);
+                None
+            }
         }
     }
 
@@ -616,6 +685,29 @@ mod tests {
         assert_eq!(server.url.to_string(), "https://qdrant.example:6334");
         assert_eq!((server.oversampling, server.api_key.clone()), (Some(3.0), "s3cret".parse().ok()));
         assert!(!format!("{settings:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_pool_is_listed_with_commas_or_in_toml_and_goes_with_no_settings_of_a_model() {
+        let env = [("ORT_DYLIB_PATH", "/somewhere"), ("VITRINE_EMBEDDER_NAME", "gpu")];
+        let settings = load("embedder_urls = [\"http://a:1\", \"http://b:2\"]", &env, &Flags::default()).unwrap();
+        let pool = settings.pool().unwrap();
+        assert_eq!((pool.urls.get().len(), pool.name.to_string()), (2, "gpu".to_owned()));
+        assert_eq!((pool.timeout, settings.ort_dylib_path()), (Duration::from_secs(5), None));
+        let settings = load("embedder_urls = \"\"", &env, &Flags::default()).unwrap();
+        assert_eq!((settings.pool().is_none(), settings.ort_dylib_path()), (true, Some(Path::new("/somewhere"))));
+
+        let flags = Flags { embedder_urls: Some("http://a:1,b".to_owned()), ..Flags::default() };
+        let env = [("VITRINE_ORT_DYLIB_PATH", "/here"), ("VITRINE_EMBEDDER_TIMEOUT_MS", "0")];
+        let errors = load("model_dir = \"models/mini\"\nbatch_size_max = 4", &env, &flags).unwrap_err();
+        insta::assert_snapshot!(errors, @r"
+        5 things are wrong in the settings:
+          `embedder_timeout_ms` is `0` in the environment: not a number from 1 to 600000
+          `model_dir` is `models/mini` in the file: goes with no `embedder_urls`: the pool has the model
+          `ort_dylib_path` is `/here` in the environment: goes with no `embedder_urls`: the pool has the model
+          `batch_size_max` is `4` in the file: goes with no `embedder_urls`: the pool has the model
+          `embedder_urls` is `http://a:1,b` in the command line: `b` is not an address such as `http://127.0.0.1:50051`
+        ");
     }
 
     #[test]

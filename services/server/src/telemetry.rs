@@ -32,7 +32,20 @@ pub struct LogFilter(String);
 impl Default for LogFilter {
     /// This project's own words, and others' errors.
     fn default() -> Self {
-        Self("error,vitrine_server=info,vitrine_core=info,vitrine_clip=info,vitrine_index=info".to_owned())
+        let ours = ["server", "core", "clip", "index", "remote"].map(|part| format!("vitrine_{part}=info"));
+        Self(format!("error,{}", ours.join(",")))
+    }
+}
+
+impl LogFilter {
+    /// The same for a command that ends by itself, and has output of its own: nothing of what the index does as it
+    /// should, unless that was asked for.
+    #[must_use]
+    pub fn for_commands(&self) -> Self {
+        if *self == Self::default() {
+            return Self("error,vitrine_server=info,vitrine_index=warn".to_owned());
+        }
+        self.clone()
     }
 }
 

@@ -1,16 +1,15 @@
 //! Filling a new generation.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use async_trait::async_trait;
 use qdrant_edge::{
-    CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeVectorParams, FieldIndexOperations,
-    MultiVectorConfig, PointInsertOperations, PointOperations, UpdateOperation,
+    CreateIndex, EdgeShard, FieldIndexOperations, PointInsertOperations, PointOperations, UpdateOperation,
 };
 use vitrine_core::{
     compute::ComputePool,
     embed::ModelInfo,
-    index::{Generation, GenerationBuilder, GenerationInfo, IndexError, IndexedProduct, SealedGeneration, Target},
+    index::{Generation, GenerationBuilder, GenerationInfo, IndexError, IndexedProduct, SealedGeneration},
     product::{CatalogName, Schema},
 };
 
@@ -18,17 +17,19 @@ use super::{
     blocking,
     directory::{BuildLock, CatalogDirectory, GenerationDirectory},
     generation::{EdgeGeneration, Shard},
+    graph::{config, regraphed},
+    log,
     point::{payload_indexes, to_point},
 };
 use crate::{
-    GRAPH_KIB_MIN,
     error::{failed, unavailable},
-    payload::vector_name,
+    quantisation::Quantisation,
     refuse_misshapen,
 };
 
 /// The files of a generation that does not serve yet. Dropping them removes them.
 struct Partial {
+    name: CatalogName,
     catalog: CatalogDirectory,
     directory: Option<GenerationDirectory>,
     generations_kept: usize,
@@ -65,6 +66,7 @@ impl EdgeBuilder {
     pub(super) fn begin(
         catalog: CatalogDirectory,
         generations_kept: usize,
+        quantisation: Quantisation,
         name: &CatalogName,
         model: ModelInfo,
         schema: Schema,
@@ -75,8 +77,8 @@ impl EdgeBuilder {
         let lock = lock.ok_or_else(|| IndexError::Locked(name.clone()))?;
         let (id, directory) = catalog.begin(&lock).map_err(failed(CONTEXT))?;
         let shard_path = directory.shard();
-        let partial = Partial { catalog, directory: Some(directory), generations_kept, lock };
-        let shard = EdgeShard::new(&shard_path, config(model.dimensions)).map_err(failed(CONTEXT))?;
+        let partial = Partial { name: name.clone(), catalog, directory: Some(directory), generations_kept, lock };
+        let shard = EdgeShard::new(&shard_path, config(model.dimensions, quantisation)).map_err(failed(CONTEXT))?;
         for (field_name, field_type) in payload_indexes(&schema) {
             let create = CreateIndex { field_name, field_schema: Some(field_type.into()) };
             let create = UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(create));
@@ -87,17 +89,11 @@ impl EdgeBuilder {
     }
 }
 
-fn config(dimensions: usize) -> EdgeConfig {
-    let vector = || EdgeVectorParams::builder(dimensions, Distance::Cosine);
-    EdgeConfig::builder()
-        .vector(vector_name(Target::Image), vector().multivector_config(MultiVectorConfig::default()).build())
-        .vector(vector_name(Target::Text), vector().build())
-        .optimizers(EdgeOptimizersConfig {
-            indexing_threshold: Some(GRAPH_KIB_MIN),
-            default_segment_number: Some(1),
-            ..EdgeOptimizersConfig::default()
-        })
-        .build()
+/// The same shard without the log of what was added: as large as the vectors are, on disk and mapped into memory.
+fn without_log(shard: Shard, directory: &GenerationDirectory) -> Result<Shard, IndexError> {
+    shard.close()?;
+    log::shorten(&directory.shard()).map_err(failed("seal a generation"))?;
+    Shard::load(&directory.shard())
 }
 
 #[async_trait]
@@ -120,8 +116,16 @@ impl GenerationBuilder for EdgeBuilder {
         let shard =
             Arc::into_inner(shard).ok_or_else(|| unavailable("seal a generation", "products are being added"))?;
         let sealed = blocking("seal a generation", move || {
-            shard.with("seal a generation", EdgeShard::optimize)?;
+            let shard = match &partial.directory {
+                Some(directory) => without_log(shard, directory)?,
+                None => shard,
+            };
             info.products = shard.products()?;
+            shard.with("seal a generation", |shard| {
+                let regraphed = regraphed(&shard.config(), info.products);
+                regraphed.map_or(Ok(()), |hnsw| shard.set_hnsw_config(hnsw))?;
+                shard.optimize()
+            })?;
             if let Some(directory) = &partial.directory {
                 directory.write_info(&info).map_err(failed("seal a generation"))?;
             }
@@ -139,21 +143,44 @@ impl SealedGeneration for EdgeSealed {
     }
 
     async fn publish(self: Box<Self>) -> Result<(), IndexError> {
-        let Self { generation, mut partial } = *self;
-        blocking("publish a generation", move || {
-            const CONTEXT: &str = "publish a generation";
+        self.finish("publish a generation", |partial, id, directory| {
+            let Partial { catalog, lock, generations_kept, .. } = partial;
+            catalog.publish(lock, id, directory, *generations_kept)
+        })
+        .await
+    }
+
+    async fn set_aside(self: Box<Self>) -> Result<(), IndexError> {
+        self.finish("set a generation aside", |partial, id, directory| {
+            partial.catalog.set_aside(&partial.lock, id, directory).map(|()| true)
+        })
+        .await
+    }
+}
+
+impl EdgeSealed {
+    /// Closes the generation and does the last step with its files, which are removed if that is refused.
+    async fn finish(
+        self,
+        context: &'static str,
+        last: impl FnOnce(&Partial, &str, &GenerationDirectory) -> io::Result<bool> + Send + 'static,
+    ) -> Result<(), IndexError> {
+        let Self { generation, mut partial } = self;
+        blocking(context, move || {
             let id = generation.id().to_owned();
             // Closing flushes; and the process that will serve it must be able to open it.
             let generation = Arc::into_inner(generation);
-            let generation = generation.ok_or_else(|| unavailable(CONTEXT, "it is still being searched"))?;
+            let generation = generation.ok_or_else(|| unavailable(context, "it is still being searched"))?;
             generation.close()?;
-            if let Some(directory) = &partial.directory {
-                partial.catalog.publish(&partial.lock, &id, directory).map_err(failed(CONTEXT))?;
+            let done = match &partial.directory {
+                Some(directory) => last(&partial, &id, directory).map_err(failed(context))?,
+                None => true,
+            };
+            if !done {
+                return Err(IndexError::Locked(partial.name.clone()));
             }
-            partial.directory = None;
-            if let Err(error) = partial.catalog.prune(&partial.lock, partial.generations_kept) {
-                tracing::warn!(%error, "could not remove an old generation");
-            }
+            // It is not partial any more, and stays.
+            drop(partial.directory.take());
             Ok(())
         })
         .await

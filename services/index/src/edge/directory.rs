@@ -1,16 +1,18 @@
 //! The files of one catalogue, and the order in which they change.
 
 use std::{
-    ffi::OsStr,
     fs::{self, File, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use vitrine_core::{
     embed::ModelInfo,
+    generations::superseded,
     index::{GenerationInfo, IndexError},
     product::{CatalogName, Schema},
 };
@@ -19,6 +21,11 @@ use crate::error::{failed, unavailable};
 
 const CURRENT: &str = "CURRENT";
 const PARTIAL: &str = "partial";
+const READING: &str = "reading";
+/// Qdrant Edge's log of changes, below a shard.
+const LOG: &str = "wal";
+/// Longest wait for another process that switches, or removes old generations.
+const SWITCH_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// The directory of one catalogue.
 #[derive(Debug, Clone)]
@@ -35,6 +42,14 @@ pub(super) struct GenerationDirectory {
 /// The right to build a generation of a catalogue; given up when dropped, or by the system when the process dies.
 #[derive(Debug)]
 pub(super) struct BuildLock {
+    _file: File,
+    /// The generation that served when it was taken.
+    replaces: Option<String>,
+}
+
+/// The right to change what serves a catalogue and what is kept of it, for a moment; given up as a [`BuildLock`] is.
+#[derive(Debug)]
+pub(super) struct SwitchLock {
     _file: File,
 }
 
@@ -54,6 +69,15 @@ impl CatalogDirectory {
 
     /// The catalogues that have a serving generation.
     pub(super) fn list(root: &Path) -> Result<Vec<CatalogName>, IndexError> {
+        Self::list_where(root, Self::is_published)
+    }
+
+    /// The catalogues that have a generation, whether one serves or not.
+    pub(super) fn list_all(root: &Path) -> Result<Vec<CatalogName>, IndexError> {
+        Self::list_where(root, Self::exists)
+    }
+
+    fn list_where(root: &Path, wanted: impl Fn(&Self) -> bool) -> Result<Vec<CatalogName>, IndexError> {
         let listed = || -> io::Result<Vec<CatalogName>> {
             let entries = match fs::read_dir(root) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -62,7 +86,7 @@ impl CatalogDirectory {
             let names = entries.map(|entry| {
                 let entry = entry?;
                 let name = entry.file_name().into_string().ok().and_then(|name| CatalogName::new(&name).ok());
-                Ok(name.filter(|_| Self { path: entry.path() }.is_published()))
+                Ok(name.filter(|_| wanted(&Self { path: entry.path() })))
             });
             names.filter_map(Result::transpose).collect()
         };
@@ -72,6 +96,11 @@ impl CatalogDirectory {
     /// Whether a generation was ever published.
     pub(super) fn is_published(&self) -> bool {
         self.path.join(CURRENT).is_file()
+    }
+
+    /// Whether a generation was ever begun.
+    pub(super) fn exists(&self) -> bool {
+        self.generations().is_dir()
     }
 
     /// Name of the serving generation, if one was published.
@@ -88,28 +117,50 @@ impl CatalogDirectory {
         GenerationDirectory { path: self.generations().join(id) }
     }
 
+    /// The names of everything below `generations/`, oldest first: whole generations, and those that are being built.
+    pub(super) fn ids(&self) -> io::Result<Vec<String>> {
+        let entries = fs::read_dir(self.generations())?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+        let mut ids = entries.filter_map(Result::transpose).collect::<io::Result<Vec<String>>>()?;
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// The names of whole generations, oldest first.
+    pub(super) fn whole_ids(&self) -> io::Result<Vec<String>> {
+        let mut ids = self.ids()?;
+        ids.retain(|id| !is_partial(id));
+        Ok(ids)
+    }
+
     /// Takes the right to build; `None` if another process has it.
     pub(super) fn lock(&self) -> io::Result<Option<BuildLock>> {
         fs::create_dir_all(self.generations())?;
-        let file = File::options().create(true).append(true).open(self.path.join("LOCK"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(BuildLock { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+        let Some(file) = try_lock(self.path.join("LOCK"))? else { return Ok(None) };
+        let replaces = self.current().map_err(io::Error::other)?;
+        Ok(Some(BuildLock { _file: file, replaces }))
+    }
+
+    /// Takes the right to switch; `None` if another process has it for too long.
+    pub(super) fn lock_switch(&self) -> io::Result<Option<SwitchLock>> {
+        let deadline = Instant::now() + SWITCH_WAIT_MAX;
+        loop {
+            if let Some(file) = try_lock(self.path.join("SWITCH"))? {
+                return Ok(Some(SwitchLock { _file: file }));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// Makes the directory of a new generation, and removes what killed builders left: generations that were not
-    /// whole, and whole ones that never served.
+    /// Makes the directory of a new generation, and removes what killed builders left: generations that are not whole.
     pub(super) fn begin(&self, _lock: &BuildLock) -> io::Result<(String, GenerationDirectory)> {
         let current = self.current().map_err(io::Error::other)?.unwrap_or_default();
-        for entry in fs::read_dir(self.generations())? {
-            let path = entry?.path();
-            let never_served = path.file_name().is_some_and(|id| id > OsStr::new(&current));
-            if never_served || path.extension().is_some_and(|extension| extension == PARTIAL) {
-                tracing::info!(path = %path.display(), "removing what a killed loader left");
-                remove_if_free(&path)?;
-            }
+        for id in self.ids()?.iter().filter(|id| is_partial(id)) {
+            let GenerationDirectory { path } = self.generation(id);
+            tracing::info!(path = %path.display(), "removing what a killed loader left");
+            remove_if_free(&path)?;
         }
         let id = Utc::now().format("%Y%m%dT%H%M%S%3fZ").to_string();
         if id <= current {
@@ -120,11 +171,41 @@ impl CatalogDirectory {
         Ok((id, partial))
     }
 
-    /// Makes a whole generation the serving one. Killed before the last rename, the old one serves; after it, the new.
-    pub(super) fn publish(&self, _lock: &BuildLock, id: &str, partial: &GenerationDirectory) -> io::Result<()> {
+    /// Makes a whole generation the serving one, and removes what is superseded. Killed before the last rename, the old
+    /// one serves; after it, the new. Out: false if something else was published since the lock was taken, or is for too
+    /// long; then nothing has changed.
+    pub(super) fn publish(
+        &self,
+        lock: &BuildLock,
+        id: &str,
+        partial: &GenerationDirectory,
+        kept: usize,
+    ) -> io::Result<bool> {
+        sync_tree(&partial.path)?;
+        let Some(switching) = self.lock_switch()? else { return Ok(false) };
+        if self.current().map_err(io::Error::other)? != lock.replaces {
+            return Ok(false);
+        }
+        fs::rename(&partial.path, self.generation(id).path)?;
+        sync(&self.generations())?;
+        self.set_current(&switching, id)?;
+        if let Err(error) = self.supersede(&switching, lock.replaces.as_deref(), id, kept) {
+            tracing::warn!(%error, "could not remove an old generation");
+        }
+        Ok(true)
+    }
+
+    /// Lets a whole generation stay beside the serving one.
+    pub(super) fn set_aside(&self, _lock: &BuildLock, id: &str, partial: &GenerationDirectory) -> io::Result<()> {
         sync_tree(&partial.path)?;
         fs::rename(&partial.path, self.generation(id).path)?;
         sync(&self.generations())?;
+        sync(&self.path)?;
+        self.path.parent().map_or(Ok(()), sync)
+    }
+
+    /// Makes a generation the serving one.
+    pub(super) fn set_current(&self, _lock: &SwitchLock, id: &str) -> io::Result<()> {
         let replacement = self.path.join("CURRENT.new");
         let mut file = File::create(&replacement)?;
         file.write_all(id.as_bytes())?;
@@ -134,13 +215,49 @@ impl CatalogDirectory {
         self.path.parent().map_or(Ok(()), sync)
     }
 
-    /// Removes all generations but the newest, of which the serving one is the first. One that a process has open stays.
-    pub(super) fn prune(&self, _lock: &BuildLock, kept: usize) -> io::Result<()> {
-        let entries = fs::read_dir(self.generations())?;
-        let mut whole = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
-        whole.sort();
-        whole.truncate(whole.len().saturating_sub(kept));
-        whole.iter().try_for_each(|path| remove_if_free(path))
+    fn supersede(&self, _lock: &SwitchLock, replaced: Option<&str>, id: &str, kept: usize) -> io::Result<()> {
+        let whole = self.whole_ids()?;
+        for old in superseded(whole.iter().map(String::as_str), replaced, id, kept) {
+            if replaced.is_some_and(|replaced| old > replaced) {
+                tracing::info!(generation = old, "removing what was rolled back from, or never served");
+            }
+            remove_if_free(&self.generation(old).path)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a generation. Out: false if a process has it open; then it stays.
+    pub(super) fn remove(&self, _lock: &SwitchLock, id: &str) -> io::Result<bool> {
+        remove_if_free(&self.generation(id).path)
+    }
+
+    /// Copies what is needed to read a generation, so that nobody else is kept from opening it.
+    pub(super) fn copy(&self, id: &str) -> io::Result<ReadingCopy> {
+        let reading = self.path.join(READING);
+        let copy = {
+            // Under the lock, so that nobody takes a copy that was just begun for one that was left.
+            let lock = self.lock_switch()?;
+            let _lock = lock.ok_or_else(|| io::Error::other("another process does not let go of the catalogue"))?;
+            fs::create_dir_all(&reading)?;
+            for entry in fs::read_dir(&reading)? {
+                let path = entry?.path();
+                if File::open(&path).is_ok_and(|directory| directory.try_lock().is_ok()) {
+                    fs::remove_dir_all(&path)?;
+                }
+            }
+            ReadingCopy::begin(reading.join(format!("{id}-{:08x}", fastrand::u32(..))))?
+        };
+        let (from, to) = (self.generation(id), copy.directory());
+        fs::create_dir(to.shard())?;
+        fs::copy(from.info(), to.info())?;
+        for entry in fs::read_dir(from.shard())? {
+            let path = entry?.path();
+            // The log is written whenever a shard is opened, and never read; a new one is made.
+            if let Some(name) = path.file_name().filter(|name| *name != LOG) {
+                copy_tree(&path, &to.shard().join(name))?;
+            }
+        }
+        Ok(copy)
     }
 
     fn generations(&self) -> PathBuf {
@@ -152,6 +269,16 @@ impl GenerationDirectory {
     /// Where Qdrant Edge keeps its files.
     pub(super) fn shard(&self) -> PathBuf {
         self.path.join("shard")
+    }
+
+    /// Its size on disk, in bytes. What others remove meanwhile does not count.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        tree_bytes(&self.path)
+    }
+
+    /// Whether a process has it open.
+    pub(super) fn is_open(&self) -> bool {
+        open_log(&self.path).is_ok_and(|log| log.try_lock().is_err())
     }
 
     pub(super) fn write_info(&self, info: &GenerationInfo) -> io::Result<()> {
@@ -177,12 +304,96 @@ impl GenerationDirectory {
     }
 }
 
-/// Removes a generation, unless a process has it open: Qdrant Edge holds a lock on an open shard's log.
-fn remove_if_free(path: &Path) -> io::Result<()> {
-    let log = File::open(path.join("shard/wal"));
+/// A generation's files a second time, to be read in peace. Removed when dropped; what a killed reader leaves, the next
+/// one removes.
+#[derive(Debug)]
+pub(super) struct ReadingCopy {
+    directory: GenerationDirectory,
+    /// Says that its reader lives.
+    _lock: File,
+}
+
+impl ReadingCopy {
+    fn begin(path: PathBuf) -> io::Result<Self> {
+        fs::create_dir(&path)?;
+        let lock = File::open(&path)?;
+        lock.try_lock()?;
+        Ok(Self { directory: GenerationDirectory { path }, _lock: lock })
+    }
+
+    pub(super) fn directory(&self) -> &GenerationDirectory {
+        &self.directory
+    }
+}
+
+impl Drop for ReadingCopy {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.directory.path) {
+            tracing::warn!(path = %self.directory.path.display(), %error, "could not remove a copy that was read");
+        }
+    }
+}
+
+/// Whether this is the name of a generation that is not whole.
+pub(super) fn is_partial(id: &str) -> bool {
+    Path::new(id).extension().is_some_and(|extension| extension == PARTIAL)
+}
+
+/// Locks a file, made for that; `None` if another process has it locked.
+fn try_lock(path: PathBuf) -> io::Result<Option<File>> {
+    let file = File::options().create(true).append(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// What Qdrant Edge locks while a shard is open.
+fn open_log(generation: &Path) -> io::Result<File> {
+    File::open(generation.join("shard").join(LOG))
+}
+
+/// Removes a generation, unless a process has it open. Out: whether it is gone.
+fn remove_if_free(path: &Path) -> io::Result<bool> {
+    let log = open_log(path);
     // A shard that was never begun has no log to lock.
     let locked = log.as_ref().is_ok_and(|log| log.try_lock().is_err());
-    if locked { Ok(()) } else { fs::remove_dir_all(path) }
+    if !locked {
+        fs::remove_dir_all(path)?;
+    }
+    Ok(!locked)
+}
+
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    if !from.is_dir() {
+        return fs::copy(from, to).map(drop);
+    }
+    fs::create_dir(to)?;
+    fs::read_dir(from)?.try_for_each(|entry| {
+        let entry = entry?;
+        copy_tree(&entry.path(), &to.join(entry.file_name()))
+    })
+}
+
+fn tree_bytes(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+    if !metadata.is_dir() {
+        return file_bytes(&metadata);
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| tree_bytes(&entry.path())).sum()
+}
+
+/// What a file takes of the disk: Qdrant's files have holes.
+#[cfg(unix)]
+fn file_bytes(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::blocks(metadata) * 512
+}
+
+#[cfg(not(unix))]
+fn file_bytes(metadata: &fs::Metadata) -> u64 {
+    metadata.len()
 }
 
 /// Makes every file below a directory, and the names of all of them, survive a loss of power.

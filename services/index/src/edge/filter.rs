@@ -27,7 +27,10 @@ pub(super) fn to_filter(clause: Clause) -> Filter {
 
 fn to_condition(clause: Clause) -> Condition {
     match clause {
-        Clause::Texts(key, texts) => matches(&key, texts.into()),
+        Clause::Texts(key, texts) => match <[String; 1]>::try_from(texts) {
+            Ok([text]) => matches(&key, text.into()),
+            Err(texts) => matches(&key, texts.into()),
+        },
         Clause::Integers(key, numbers) => matches(&key, numbers.into()),
         Clause::Bool(key, yes) => matches(&key, yes.into()),
         Clause::Range(key, limits) => Condition::Field(FieldCondition::new_range(path(&key), to_range(limits))),

@@ -1,39 +1,43 @@
 //! A whole generation on disk, open for search.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use async_trait::async_trait;
 use qdrant_edge::{
-    CountRequest, EdgeShard, NamedQuery, OperationResult, PointId, QueryEnum, QueryRequest, Record, ScoringQuery,
-    SearchParams, VectorInternal, WithPayloadInterface, WithVector,
+    Condition, CountRequest, EdgeShard, Filter, NamedQuery, OperationResult, PointId, QueryEnum, QueryRequest, Record,
+    ScoringQuery, ScrollRequest, SearchParams, VectorInternal, WithPayloadInterface, WithVector,
 };
 use tokio::runtime::Handle;
 use vitrine_core::{
     compute::ComputePool,
     embed::Lane,
     index::{Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, QueryVector, Target},
+    meter,
     product::ProductId,
 };
 
 use super::{
-    directory::GenerationDirectory,
+    directory::{GenerationDirectory, ReadingCopy},
     filter::to_filter,
+    graph,
     point::{sides, to_embeddings, to_product},
     refused,
 };
 use crate::{
     error::{failed, unavailable},
     filter,
-    payload::{point_id, vector_name},
-    scoring::{CANDIDATES, Candidate, SEARCH_WIDTH_MIN, Union, page, similarities},
+    payload::{point_after, point_id, vector_name},
+    quantisation::Quantisation,
+    scoring::{CANDIDATES, Candidate, Union, page, similarities},
 };
 
 /// A generation, open.
@@ -99,11 +103,57 @@ impl Generation for EdgeGeneration {
         let id = PointId::Uuid(point_id(id));
         self.pool.run(Lane::Interactive, move || shard.get(id)).await.map_err(refused)?
     }
+
+    async fn page(&self, after: Option<&ProductId>, limit: usize) -> Result<Vec<IndexedProduct>, IndexError> {
+        let first = match after.map(point_after) {
+            Some(None) => return Ok(Vec::new()),
+            Some(Some(point)) => Some(PointId::Uuid(point)),
+            None => None,
+        };
+        let shard = Arc::clone(&self.shard);
+        self.pool.run(Lane::Bulk, move || shard.page(first, limit)).await.map_err(refused)?
+    }
+}
+
+/// A generation that is read from a copy of its files.
+#[derive(Debug)]
+pub(super) struct CopiedGeneration {
+    // Dropped in this order: the shard is closed before its files are removed.
+    generation: EdgeGeneration,
+    _copy: ReadingCopy,
+}
+
+impl CopiedGeneration {
+    pub(super) fn open(copy: ReadingCopy, pool: Arc<ComputePool>) -> Result<Self, IndexError> {
+        let generation = EdgeGeneration::open(copy.directory(), pool)?;
+        Ok(Self { generation, _copy: copy })
+    }
+}
+
+#[async_trait]
+impl Generation for CopiedGeneration {
+    fn info(&self) -> &GenerationInfo {
+        self.generation.info()
+    }
+
+    async fn search(&self, query: IndexQuery) -> Result<Vec<Hit>, IndexError> {
+        self.generation.search(query).await
+    }
+
+    async fn get(&self, id: &ProductId) -> Result<Option<IndexedProduct>, IndexError> {
+        self.generation.get(id).await
+    }
+
+    async fn page(&self, after: Option<&ProductId>, limit: usize) -> Result<Vec<IndexedProduct>, IndexError> {
+        self.generation.page(after, limit).await
+    }
 }
 
 /// Qdrant Edge's shard. Its own drop flushes, and panics where it cannot.
 pub(super) struct Shard {
     shard: Option<EdgeShard>,
+    /// How its vectors are kept a second time.
+    quantisation: Quantisation,
     /// Whether it is closed on a blocking thread, where there is one, and not by who drops it.
     retired: AtomicBool,
 }
@@ -130,17 +180,18 @@ impl Drop for Shard {
 
 impl Shard {
     pub(super) fn new(shard: EdgeShard) -> Self {
-        Self { shard: Some(shard), retired: AtomicBool::new(false) }
+        let quantisation = graph::quantisation(&shard.config());
+        Self { shard: Some(shard), quantisation, retired: AtomicBool::new(false) }
     }
 
     /// Writes what is still in memory and closes the files.
-    fn close(mut self) -> Result<(), IndexError> {
+    pub(super) fn close(mut self) -> Result<(), IndexError> {
         let shard = self.shard.take();
         let closed = catch_unwind(AssertUnwindSafe(|| drop(shard)));
         closed.map_err(|_| unavailable("close a generation", "its last changes could not be written"))
     }
 
-    fn load(path: &Path) -> Result<Self, IndexError> {
+    pub(super) fn load(path: &Path) -> Result<Self, IndexError> {
         let shard = EdgeShard::load(path, None);
         shard.map(Self::new).map_err(failed(format!("open {}", path.display())))
     }
@@ -160,17 +211,23 @@ impl Shard {
     }
 
     fn get(&self, id: PointId) -> Result<Option<IndexedProduct>, IndexError> {
-        let record = self.retrieve(&[id], Part::All)?.pop();
-        let indexed = |record: Record| {
-            let image_embeddings = to_embeddings(record.vector.as_ref(), Target::Image);
-            let text = to_embeddings(record.vector.as_ref(), Target::Text).pop();
-            let text_embedding = text.ok_or_else(|| unavailable("read a product", "it has no text vector"))?;
-            Ok(IndexedProduct { product: to_product(record.payload.as_ref())?, image_embeddings, text_embedding })
-        };
-        record.map(indexed).transpose()
+        self.retrieve(&[id], Part::All)?.pop().as_ref().map(indexed).transpose()
     }
 
-    fn search(&self, query: &IndexQuery, filter: Option<qdrant_edge::Filter>) -> Result<Vec<Hit>, IndexError> {
+    /// The products at this point and those that follow it.
+    fn page(&self, first: Option<PointId>, limit: usize) -> Result<Vec<IndexedProduct>, IndexError> {
+        let request = ScrollRequest {
+            offset: first,
+            limit: Some(limit),
+            with_payload: Some(WithPayloadInterface::Bool(true)),
+            with_vector: WithVector::Bool(true),
+            ..ScrollRequest::default()
+        };
+        let (records, _) = self.with("read from the index", |shard| shard.scroll(request))?;
+        records.iter().map(indexed).collect()
+    }
+
+    fn search(&self, query: &IndexQuery, filter: Option<Filter>) -> Result<Vec<Hit>, IndexError> {
         let wanted = query.offset + query.limit;
         if query.limit == 0 {
             return Ok(Vec::new());
@@ -206,7 +263,7 @@ impl Shard {
     fn nearest_by_sum(
         &self,
         vectors: &[QueryVector],
-        filter: Option<&qdrant_edge::Filter>,
+        filter: Option<&Filter>,
     ) -> Result<Vec<Candidate<PointId>>, IndexError> {
         let mut union = Union::new(vectors.len());
         for (nth, vector) in vectors.iter().enumerate() {
@@ -214,14 +271,17 @@ impl Shard {
                 union.add(nth, id, cosine);
             }
         }
-        // Those that are not among every vector's candidates are scored from their own vectors.
-        let partly: BTreeSet<PointId> = (0..vectors.len()).flat_map(|nth| union.missing(nth)).collect();
-        for record in self.retrieve(&Vec::from_iter(partly), Part::Vectors)? {
-            let found = similarities(vectors, |target| sides(record.vector.as_ref(), target));
-            for (nth, vector) in vectors.iter().enumerate() {
-                if let Some(similarity) = found.iter().find(|similarity| similarity.target == vector.target) {
-                    union.add(nth, record.id, similarity.cosine);
-                }
+        // What a vector did not find, it scores by itself.
+        for (nth, vector) in vectors.iter().enumerate() {
+            let missing: Vec<PointId> = union.missing(nth).collect();
+            if missing.is_empty() {
+                continue;
+            }
+            let limit = missing.len();
+            let only = Filter::new_must(Condition::HasId(missing.into_iter().collect()));
+            let exactly = SearchParams { exact: true, ..SearchParams::default() };
+            for (id, cosine) in self.query(vector, Some(only), limit, exactly)? {
+                union.add(nth, id, cosine);
             }
         }
         Ok(union.candidates(vectors))
@@ -230,8 +290,18 @@ impl Shard {
     fn nearest(
         &self,
         vector: &QueryVector,
-        filter: Option<qdrant_edge::Filter>,
+        filter: Option<Filter>,
         limit: usize,
+    ) -> Result<Vec<(PointId, f32)>, IndexError> {
+        self.query(vector, filter, limit, graph::nearest(limit, self.quantisation))
+    }
+
+    fn query(
+        &self,
+        vector: &QueryVector,
+        filter: Option<Filter>,
+        limit: usize,
+        params: SearchParams,
     ) -> Result<Vec<(PointId, f32)>, IndexError> {
         let values = VectorInternal::from(vector.embedding.values().to_vec());
         let request = QueryRequest {
@@ -241,11 +311,13 @@ impl Shard {
             score_threshold: None,
             limit,
             offset: 0,
-            params: Some(SearchParams { hnsw_ef: Some(limit.max(SEARCH_WIDTH_MIN)), ..SearchParams::default() }),
+            params: Some(params),
             with_vector: WithVector::Bool(false),
             with_payload: WithPayloadInterface::Bool(false),
         };
+        let started = Instant::now();
         let found = self.with("query the index", |shard| shard.query(request))?;
+        meter::index_queried(started.elapsed());
         Ok(found.into_iter().map(|point| (point.id, point.score)).collect())
     }
 
@@ -257,6 +329,14 @@ impl Shard {
         let vectors = WithVector::Bool(part != Part::Payload);
         self.with("read from the index", |shard| shard.retrieve(ids, Some(payload), Some(vectors)))
     }
+}
+
+/// The product of a point that was read whole.
+fn indexed(record: &Record) -> Result<IndexedProduct, IndexError> {
+    let image_embeddings = to_embeddings(record.vector.as_ref(), Target::Image);
+    let text = to_embeddings(record.vector.as_ref(), Target::Text).pop();
+    let text_embedding = text.ok_or_else(|| unavailable("read a product", "it has no text vector"))?;
+    Ok(IndexedProduct { product: to_product(record.payload.as_ref())?, image_embeddings, text_embedding })
 }
 
 /// What of a point is read.

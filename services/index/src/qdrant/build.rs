@@ -40,6 +40,7 @@ use tokio::{
 };
 use vitrine_core::{
     embed::ModelInfo,
+    generations::superseded,
     index::{Generation, GenerationBuilder, GenerationInfo, IndexError, IndexedProduct, SealedGeneration, Target},
     product::{CatalogName, Schema},
 };
@@ -49,13 +50,14 @@ use super::{
     description::{self, Description},
     generation::QdrantGeneration,
     names::{collection, generation_id, is_publication, new_generation_id, publication},
-    options::{BuildOptions, Quantisation},
+    options::BuildOptions,
     point::{field_type, to_point},
 };
 use crate::{
     GRAPH_KIB_MIN,
     error::{failed, unavailable},
     payload::{payload_indexes, vector_name},
+    quantisation::Quantisation,
     refuse_misshapen,
 };
 
@@ -78,13 +80,13 @@ pub(super) struct Site {
 
 /// What serves a catalogue.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Serving {
-    collection: Option<String>,
+pub(super) struct Serving {
+    pub(super) collection: Option<String>,
     publication: Option<String>,
 }
 
 impl Site {
-    async fn serving(&self) -> Result<Serving, IndexError> {
+    pub(super) async fn serving(&self) -> Result<Serving, IndexError> {
         let mut aliases = self.connection.aliases().await?;
         let collection = aliases.remove(self.catalog.as_str());
         // There is one, unless people made more; the newest is the one that loaders go by.
@@ -93,7 +95,7 @@ impl Site {
     }
 
     /// The generations of this catalogue, by collection.
-    async fn generations(&self) -> Result<BTreeMap<String, Description>, IndexError> {
+    pub(super) async fn generations(&self) -> Result<BTreeMap<String, Description>, IndexError> {
         let mut generations = BTreeMap::new();
         for name in self.connection.collections().await? {
             if generation_id(&self.catalog, &name).is_none() {
@@ -148,17 +150,69 @@ impl Site {
         if others.is_empty() { Ok(()) } else { locked() }
     }
 
-    /// Removes published generations but the newest. One that an alias points to stays, above all the serving one.
-    async fn prune(&self) -> Result<(), IndexError> {
-        let published = self.generations().await?.into_iter().filter(|(_, generation)| generation.published);
-        let old = published.rev().skip(self.options.generations_kept.max(1));
-        for (name, _) in old {
-            let aliases = self.connection.aliases().await?;
-            if !aliases.values().any(|collection| *collection == name) {
-                self.connection.delete(&name).await.map_err(failed(format!("remove {name}")))?;
+    /// Makes a whole collection the serving one, unless something else serves than `replaces`.
+    pub(super) async fn switch(&self, id: &str, replaces: &Serving) -> Result<(), SwitchError> {
+        const CONTEXT: &str = "publish a generation";
+        let locked = || Err(SwitchError::NotDone(IndexError::Locked(self.catalog.clone())));
+        if self.serving().await.map_err(SwitchError::NotDone)? != *replaces {
+            return locked();
+        }
+        let collection = collection(&self.catalog, id);
+        if let Err(refusal) = self.connection.change_aliases(switch(&self.catalog, id, &collection, replaces)).await {
+            if refusal.is_not_found() {
+                // What the first action renames is gone: somebody else has published.
+                return locked();
             }
+            // The server may have done it all the same, or still do it.
+            let serving = self.serving().await;
+            if serving.is_ok_and(|serving| serving.collection.as_ref() == Some(&collection)) {
+                return Ok(());
+            }
+            return Err(SwitchError::Unknown(unavailable(CONTEXT, refusal)));
         }
         Ok(())
+    }
+
+    /// Removes generations, by collection. One that an alias points to stays. Out: those that stayed.
+    pub(super) async fn remove<'a>(&self, collections: Vec<&'a str>) -> Result<Vec<&'a str>, IndexError> {
+        let mut stayed = Vec::new();
+        for name in collections {
+            let aliases = self.connection.aliases().await?;
+            if aliases.values().any(|collection| collection == name) {
+                stayed.push(name);
+                continue;
+            }
+            self.connection.delete(name).await.map_err(failed(format!("remove {name}")))?;
+        }
+        Ok(stayed)
+    }
+
+    /// Removes what is superseded by a publication.
+    async fn supersede(&self, replaced: Option<&str>, collection: &str) -> Result<(), IndexError> {
+        let published = self.generations().await?.into_iter().filter(|(_, generation)| generation.published);
+        let published: Vec<String> = published.map(|(name, _)| name).collect();
+        let kept = self.options.generations_kept.max(1);
+        let old = superseded(published.iter().map(String::as_str), replaced, collection, kept);
+        for undone in old.iter().filter(|old| replaced.is_some_and(|replaced| **old > replaced)) {
+            tracing::info!(collection = undone, "removing what was rolled back from, or never served");
+        }
+        self.remove(old).await.map(drop)
+    }
+}
+
+/// Why a switch was not made.
+pub(super) enum SwitchError {
+    /// Nothing has changed.
+    NotDone(IndexError),
+    /// The server did not say whether it was made; it may still be.
+    Unknown(IndexError),
+}
+
+impl From<SwitchError> for IndexError {
+    fn from(error: SwitchError) -> Self {
+        match error {
+            SwitchError::NotDone(error) | SwitchError::Unknown(error) => error,
+        }
     }
 }
 
@@ -400,28 +454,25 @@ impl SealedGeneration for QdrantSealed {
         let Unpublished { site, collection, replaces, .. } = &unpublished;
         // First, so that what serves is never taken for what a dead loader left.
         site.connection.set_metadata(collection, [description::published()]).await.map_err(failed(CONTEXT))?;
-        if site.serving().await? != *replaces {
-            return Err(IndexError::Locked(site.catalog.clone()));
-        }
-        let switch = switch(&site.catalog, &generation.info.id, collection, replaces);
-        if let Err(refusal) = site.connection.change_aliases(switch).await {
-            if refusal.is_not_found() {
-                // What the first action renames is gone: another loader has published.
-                return Err(IndexError::Locked(site.catalog.clone()));
-            }
-            // The server may have done it all the same, or still do it. If it does not show, nothing is removed that may
-            // serve by and by; what never does is pruned in its time.
-            let serving = site.serving().await;
-            let switched = serving.is_ok_and(|serving| serving.collection.as_ref() == Some(collection));
-            if !switched {
-                unpublished.discarded = false;
-                return Err(unavailable(CONTEXT, refusal));
-            }
+        if let Err(error) = site.switch(&generation.info.id, replaces).await {
+            // Nothing is removed that may serve by and by; what never does is pruned in its time.
+            unpublished.discarded = matches!(error, SwitchError::NotDone(_));
+            return Err(error.into());
         }
         unpublished.discarded = false;
-        if let Err(error) = unpublished.site.prune().await {
+        let Unpublished { site, collection, replaces, .. } = &unpublished;
+        if let Err(error) = site.supersede(replaces.collection.as_deref(), collection).await {
             tracing::warn!(error = %vitrine_core::Chain(&error), "could not remove an old generation");
         }
+        Ok(())
+    }
+
+    async fn set_aside(self: Box<Self>) -> Result<(), IndexError> {
+        let Self { mut unpublished, .. } = *self;
+        let Unpublished { site, collection, .. } = &unpublished;
+        let published = site.connection.set_metadata(collection, [description::published()]).await;
+        published.map_err(failed("set a generation aside"))?;
+        unpublished.discarded = false;
         Ok(())
     }
 }

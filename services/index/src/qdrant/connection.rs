@@ -7,7 +7,7 @@ use qdrant_client::{
     qdrant::{
         AliasOperations, ChangeAliases, CollectionInfo, CountPoints, CreateCollection, CreateFieldIndexCollection,
         DeleteCollection, FieldType, GetPoints, PointId, PointStruct, QueryBatchPoints, QueryPoints, ReplicaState,
-        UpdateCollection, UpsertPoints, Value, collections_client::CollectionsClient,
+        ScrollPoints, UpdateCollection, UpsertPoints, Value, collections_client::CollectionsClient,
     },
 };
 use tonic::{
@@ -16,7 +16,7 @@ use tonic::{
     transport::{ClientTlsConfig, Endpoint},
 };
 use uuid::Uuid;
-use vitrine_core::{Chain, index::IndexError};
+use vitrine_core::{Chain, index::IndexError, meter};
 
 use super::{
     options::{QdrantOptions, ServerUrl},
@@ -155,6 +155,11 @@ impl Connection {
     /// The same, for work of hours that must outlast a node that starts anew.
     pub(super) fn patient(&self) -> Self {
         Self { reads: Again::Write, ..self.clone() }
+    }
+
+    /// Its address.
+    pub(super) fn url(&self) -> &ServerUrl {
+        &self.url
     }
 
     async fn call<T, Answer>(&self, again: Again, call: impl Fn() -> Answer) -> Result<T, Refusal>
@@ -330,6 +335,8 @@ impl Connection {
             ..QueryBatchPoints::default()
         };
         let answer = self.call(self.reads, || self.client.query_batch(batch.clone())).await?;
+        // As the server saw it.
+        meter::index_queried(Duration::try_from_secs_f64(answer.time).unwrap_or_default());
         let lists = answer.result.into_iter();
         Ok(lists.map(|list| list.result.into_iter().map(Found::scored).collect()).collect())
     }
@@ -348,6 +355,25 @@ impl Connection {
             ..GetPoints::default()
         };
         let answer = self.call(self.reads, || self.client.get_points(get.clone())).await?;
+        Ok(answer.result.into_iter().map(Found::retrieved).collect())
+    }
+
+    /// The point of this name or the next one, or the first of all, and those that follow, with payload and vectors.
+    pub(super) async fn scroll(
+        &self,
+        collection: &str,
+        first: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Result<Vec<Found>, IndexError>, Refusal> {
+        let scroll = ScrollPoints {
+            collection_name: collection.to_owned(),
+            offset: first.map(|id| PointId::from(id.to_string())),
+            limit: Some(u32::try_from(limit).unwrap_or(u32::MAX)),
+            with_payload: Some(true.into()),
+            with_vectors: Some(true.into()),
+            ..ScrollPoints::default()
+        };
+        let answer = self.call(self.reads, || self.client.scroll(scroll.clone())).await?;
         Ok(answer.result.into_iter().map(Found::retrieved).collect())
     }
 }

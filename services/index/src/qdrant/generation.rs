@@ -3,7 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
-use qdrant_client::qdrant::{Filter, QuantizationSearchParams, Query, QueryPoints, SearchParams, VectorInput, query};
+use qdrant_client::qdrant::{
+    AcornSearchParams, Filter, QuantizationSearchParams, Query, QueryPoints, SearchParams, VectorInput, query,
+};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 use vitrine_core::{
@@ -19,8 +21,8 @@ use super::{
 use crate::{
     error::unavailable,
     filter::{self, Clause},
-    payload::{point_id, vector_name},
-    scoring::{CANDIDATES, Candidate, Union, page, similarities},
+    payload::{point_after, point_id, vector_name},
+    scoring::{CANDIDATES, Candidate, Union, acorn_share_max, page, similarities},
 };
 
 /// How searches are done, whichever generation they are in.
@@ -77,6 +79,18 @@ impl Generation for QdrantGeneration {
         let _place = self.place()?;
         let mut found = self.retrieve(&[point_id(id)]).await?;
         found.pop().map(|(_, found)| found.into_indexed()).transpose()
+    }
+
+    async fn page(&self, after: Option<&ProductId>, limit: usize) -> Result<Vec<IndexedProduct>, IndexError> {
+        let first = match after.map(point_after) {
+            Some(None) => return Ok(Vec::new()),
+            Some(Some(point)) => Some(point),
+            None => None,
+        };
+        let _place = self.place()?;
+        let found = self.connection.scroll(&self.collection, first, limit).await;
+        let found = found.map_err(|refusal| self.failed("read from", refusal))??;
+        found.into_iter().map(Found::into_indexed).collect()
     }
 }
 
@@ -161,6 +175,7 @@ impl QdrantGeneration {
                     rescore: Some(true),
                     oversampling: Some(self.oversampling),
                 }),
+                acorn: Some(AcornSearchParams { enable: Some(true), max_selectivity: Some(acorn_share_max(limit)) }),
                 ..SearchParams::default()
             }),
             limit: Some(number(limit)),

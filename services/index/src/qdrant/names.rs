@@ -6,6 +6,9 @@
 use chrono::Utc;
 use vitrine_core::product::CatalogName;
 
+/// Bytes of a generation's id, such as `20260101T000000000Z-0123abcd`.
+const ID_LENGTH: usize = 28;
+
 /// A name that no other generation has, later ones after earlier ones: the time, and what tells two loaders apart.
 pub(super) fn new_generation_id() -> String {
     format!("{}-{:08x}", Utc::now().format("%Y%m%dT%H%M%S%3fZ"), fastrand::u32(..))
@@ -25,6 +28,14 @@ pub(super) fn generation_id<'a>(catalog: &CatalogName, collection: &'a str) -> O
     let (day, clock) = time.strip_suffix('Z')?.split_once('T')?;
     let is_loader = loader.len() == 8 && loader.bytes().all(|byte| byte.is_ascii_hexdigit());
     (digits(day, 8) && digits(clock, 9) && is_loader).then_some(id)
+}
+
+/// The catalogue and the generation whose collection may be called so.
+pub(super) fn catalog_and_id(collection: &str) -> Option<(CatalogName, &str)> {
+    let (catalog, _) = collection.split_at_checked(collection.len().checked_sub(ID_LENGTH + 1)?)?;
+    let catalog = CatalogName::new(catalog).ok().filter(|name| name.as_str() == catalog)?;
+    let id = generation_id(&catalog, collection)?;
+    Some((catalog, id))
 }
 
 /// The alias that names a publication.
@@ -47,10 +58,11 @@ mod tests {
         let id = new_generation_id();
         assert_eq!(generation_id(&shop, &collection(&shop, &id)), Some(id.as_str()));
         assert_eq!(generation_id(&other, &collection(&other, &id)), Some(id.as_str()));
+        assert_eq!(catalog_and_id(&collection(&other, &id)), Some((other.clone(), id.as_str())));
         assert_eq!(generation_id(&shop, &collection(&other, &id)), None);
         assert_eq!(generation_id(&other, &collection(&shop, &id)), None);
         for name in ["shop", "shop-", "shop-products", "shop-2026", "shop-20260101T000000000Z", "shopping"] {
-            assert_eq!(generation_id(&shop, name), None, "{name}");
+            assert_eq!((generation_id(&shop, name), catalog_and_id(name)), (None, None), "{name}");
         }
     }
 

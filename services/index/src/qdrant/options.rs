@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use http::{Uri, uri::Scheme};
 
+use crate::quantisation::Quantisation;
+
 /// Port of Qdrant's gRPC service where an address names none.
 const DEFAULT_PORT: u16 = 6334;
 
@@ -78,34 +80,6 @@ impl FromStr for ApiKey {
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ApiKey(…)")
-    }
-}
-
-/// How vectors are kept a second time, smaller, to find candidates with. These are scored with the vectors themselves.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Quantisation {
-    /// Not at all.
-    #[default]
-    None,
-    /// One byte for each dimension: a quarter of the memory.
-    Int8,
-    /// One bit for each dimension: a thirty-second. For models of many dimensions.
-    Binary,
-    /// One byte for each four dimensions: a sixteenth. Slow to build, and to search.
-    Product,
-}
-
-impl FromStr for Quantisation {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "none" => Ok(Self::None),
-            "int8" => Ok(Self::Int8),
-            "binary" => Ok(Self::Binary),
-            "product" => Ok(Self::Product),
-            _ => Err(format!("is `{text}`, not none, int8, binary or product")),
-        }
     }
 }
 

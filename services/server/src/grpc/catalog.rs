@@ -15,7 +15,8 @@ impl CatalogService for Service {
         let request = request.into_inner();
         let catalog = CatalogName::new(&request.catalog).map_err(status::from_invalid)?;
         let id = ProductId::new(request.product_id, "product_id").map_err(status::from_invalid)?;
-        let (product, generation) = self.search.product(&catalog, &id).await.map_err(status::from_search)?;
+        let product = self.parts()?.search.product(&catalog, &id).await;
+        let (product, generation) = product.map_err(status::from_search)?;
         Ok(Response::new(pb::GetProductResponse { product: Some(to_pb::product(product)), generation }))
     }
 }

@@ -12,7 +12,7 @@ impl RecommendationService for Service {
         let request = request.into_inner();
         call.bypass_cache = request.bypass_cache;
         let request = from_pb::search_request(request, None).map_err(status::from_invalid)?;
-        let response = Box::pin(self.search.search(request, call)).await.map_err(status::from_search)?;
+        let response = Box::pin(self.parts()?.search.search(request, call)).await.map_err(status::from_search)?;
         Ok(Response::new(to_pb::search_response(&response)))
     }
 
@@ -25,7 +25,7 @@ impl RecommendationService for Service {
         let uploaded = upload::field(&request);
         call.bypass_cache = request.bypass_cache;
         let request = from_pb::search_request(request, Some(photo)).map_err(status::from_invalid)?;
-        let response = Box::pin(self.search.search(request, call)).await;
+        let response = Box::pin(self.parts()?.search.search(request, call)).await;
         let response = response.map_err(|error| status::from_search(upload::name_field(error, &uploaded)))?;
         Ok(Response::new(pb::SearchUploadResponse { response: Some(to_pb::search_response(&response)) }))
     }

@@ -25,15 +25,18 @@ pub(super) fn from_search(error: SearchError) -> Status {
         SearchError::Invalid(invalid) => from_invalid(invalid),
         SearchError::UnknownCatalog(_) | SearchError::UnknownProduct(_) => Status::not_found(message),
         SearchError::ModelMismatch { .. } => Status::failed_precondition(message),
-        SearchError::Overloaded { .. } => {
-            let details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
-            Status::with_error_details(Code::ResourceExhausted, message, details)
-        }
+        SearchError::Overloaded { .. } => exhausted(message, None),
+        SearchError::PoolBusy { retry_after, .. } => exhausted(message, retry_after),
         SearchError::DeadlineExceeded => Status::deadline_exceeded(message),
         SearchError::Unavailable(_) => {
             let id = error_id();
             tracing::error!(error_id = id, "{}", Chain(&error));
             Status::unavailable(format!("a part of the service does not answer (error {id})"))
+        }
+        SearchError::PoolAway { pool, .. } => {
+            let id = error_id();
+            tracing::error!(error_id = id, "{message}");
+            Status::unavailable(format!("embedding pool `{pool}` does not answer (error {id})"))
         }
         SearchError::Internal(_) => {
             let id = error_id();
@@ -41,6 +44,17 @@ pub(super) fn from_search(error: SearchError) -> Status {
             Status::internal(format!("internal error {id}"))
         }
     }
+}
+
+/// `RESOURCE_EXHAUSTED`, with the pause in `google.rpc.RetryInfo`.
+fn exhausted(message: String, retry_after: Option<Duration>) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(retry_after.unwrap_or(RETRY_AFTER)));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+/// UNAVAILABLE: what is needed to answer is not there yet.
+pub(super) fn starting(reason: &str) -> Status {
+    Status::unavailable(format!("the server is starting: {reason}"))
 }
 
 /// UNAVAILABLE: the caller should ask another replica, or this one when it has started again.
