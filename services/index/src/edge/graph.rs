@@ -18,7 +18,7 @@ use crate::{
 /// Least vector data that passes a filter from which on the graph is searched, in KiB; Qdrant's own.
 const SCAN_KIB_MIN: usize = 10_000;
 /// Most vector data that a filtered query compares without the graph, in KiB of vectors as they are compared. 64 MiB:
-/// about six milliseconds.
+/// about ten milliseconds.
 const SCAN_KIB_MAX: usize = 64 << 10;
 /// Products for each that may pass a filter and be compared without the graph. 4: of what passes less, the graph has too
 /// few edges to hold together, and going through what does not pass takes longer than comparing all that does.
