@@ -20,7 +20,7 @@ impl Embedding {
     /// Scales numbers to length 1 in the Euclidean norm; `None` when they have no direction: all zero, NaN or infinite.
     /// Those that have length 1, to rounding, stay as they are to the last bit: what was read back is what was written.
     pub fn normalized(values: Vec<f32>) -> Option<Self> {
-        let norm = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        let norm = length(&values);
         // Qdrant's own measure of it.
         if (norm - 1.0).abs() < 5e-7 {
             return Some(Self(values.into()));
@@ -36,8 +36,7 @@ impl Embedding {
     /// Takes numbers that were scaled before, to the last bit as they are; `None` when their length is not 1, to a
     /// thousandth.
     pub fn of_length_one(values: Vec<f32>) -> Option<Self> {
-        let length = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
-        ((length - 1.0).abs() < 1e-3).then(|| Self(values.into()))
+        ((length(&values) - 1.0).abs() < 1e-3).then(|| Self(values.into()))
     }
 
     /// The numbers, as many as the model has dimensions.
@@ -76,6 +75,11 @@ impl Embedding {
         let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
         if length < 1e-5 { None } else { Self::normalized(sum) }
     }
+}
+
+/// The Euclidean norm.
+fn length(values: &[f32]) -> f64 {
+    values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
 }
 
 impl AsRef<[f32]> for Embedding {

@@ -277,25 +277,18 @@ fn internal(pool: &Pool, lease: &Lease, problem: &str) -> EmbedError {
 /// What it means that an input failed by itself.
 fn failure(pool: &Pool, lease: &Lease, entry: &Entry, error: &pb::EmbedError, limit: Limit) -> Answer {
     let code = Code::from(error.code);
-    match code {
-        Code::InvalidArgument => Answer::Done(Err(invalid(error).into())),
-        Code::ResourceExhausted => Answer::Again(busy(pool, error.retry_delay.and_then(|delay| delay.try_into().ok()))),
-        Code::DeadlineExceeded if limit.is_before_deadline(entry) => Answer::Again(busy(pool, None)),
-        Code::DeadlineExceeded => Answer::Done(Err(EmbedError::DeadlineExceeded)),
-        Code::Unavailable => Answer::Again(away(pool, lease, &error.message)),
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::Internal
-        | Code::DataLoss
-        | Code::Unauthenticated => Answer::Again(internal(pool, lease, &format!("{code:?}: {}", error.message))),
+    if code == Code::InvalidArgument {
+        Answer::Done(Err(invalid(error).into()))
+    } else if code == Code::ResourceExhausted {
+        Answer::Again(busy(pool, error.retry_delay.and_then(|delay| delay.try_into().ok())))
+    } else if code == Code::DeadlineExceeded && limit.is_before_deadline(entry) {
+        Answer::Again(busy(pool, None))
+    } else if code == Code::DeadlineExceeded {
+        Answer::Done(Err(EmbedError::DeadlineExceeded))
+    } else if code == Code::Unavailable {
+        Answer::Again(away(pool, lease, &error.message))
+    } else {
+        Answer::Again(internal(pool, lease, &format!("{code:?}: {}", error.message)))
     }
 }
 

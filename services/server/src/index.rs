@@ -25,6 +25,7 @@ use vitrine_index::{
 use crate::{
     cli::{IndexArguments, IndexCommand},
     settings::Settings,
+    stop::stop_signal,
 };
 
 /// Longest wait for what an interrupted restore leaves to be removed.
@@ -50,8 +51,8 @@ pub enum IndexCommandError {
     /// Somebody asked to stop.
     #[error("interrupted")]
     Interrupted,
-    /// The system gives no threads.
-    #[error("start the async runtime")]
+    /// The system gives no threads, or no signals.
+    #[error("start the async runtime, or listen for signals")]
     Start(#[source] io::Error),
 }
 
@@ -148,16 +149,18 @@ async fn run(command: &IndexCommand, index: &dyn ServedIndex, place: &IndexPlace
         }
         IndexCommand::Snapshot { catalog, file, generation } => {
             let kept = find(index, catalog, generation.as_deref()).await?;
+            let stop = stop_signal().map_err(IndexCommandError::Start)?;
             tokio::select! {
                 outcome = snapshot(index, catalog, &kept.id, file) => outcome?,
-                () = interrupted() => return Err(IndexCommandError::Interrupted),
+                _ = stop => return Err(IndexCommandError::Interrupted),
             }
         }
         IndexCommand::Restore { catalog, file, switch, .. } => {
             let progress = progress(file);
+            let stop = stop_signal().map_err(IndexCommandError::Start)?;
             let restored = tokio::select! {
                 restored = archive::restore(file, index, catalog, &progress) => restored?,
-                () = interrupted() => return Err(IndexCommandError::Interrupted),
+                _ = stop => return Err(IndexCommandError::Interrupted),
             };
             let (id, products) = {
                 let generation = restored.generation();
@@ -227,20 +230,5 @@ fn shown(place: &IndexPlace) -> String {
     match place {
         IndexPlace::Directory(edge) => edge.root.display().to_string(),
         IndexPlace::Server(server) => server.url.to_string(),
-    }
-}
-
-/// Waits for Ctrl-C, or SIGTERM where there is one.
-async fn interrupted() {
-    #[cfg(unix)]
-    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-        return;
-    }
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
     }
 }

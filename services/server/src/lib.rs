@@ -9,6 +9,7 @@ mod metrics;
 mod model;
 pub mod serve;
 pub mod settings;
+mod stop;
 pub mod telemetry;
 
 pub use client::{parse_filter, search};

@@ -22,6 +22,7 @@ use crate::{
     health::{Ability, Health},
     metrics,
     settings::Settings,
+    stop::{Stop, stop_signal},
 };
 
 /// Bytes that a client may send on one stream before the server has read them: a typical photo whole.
@@ -43,7 +44,7 @@ pub fn serve(settings: Settings) -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         let listener =
             TcpListener::bind(settings.listen()).await.with_context(|| format!("listen on {}", settings.listen()))?;
-        let (pause, stop) = (settings.drain_pause(), stop_signal()?);
+        let (pause, stop) = (settings.drain_pause(), stop_signal().context("listen for signals")?);
         run(listener, settings, async move {
             // Ctrl-C has no load balancer behind it that must notice first.
             if stop.await == Stop::Terminate { pause } else { Duration::ZERO }
@@ -53,37 +54,6 @@ pub fn serve(settings: Settings) -> anyhow::Result<()> {
     // A generation may still be on its way to nobody.
     runtime.shutdown_timeout(CLOSE_GRACE);
     outcome
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Stop {
-    Terminate,
-    Interrupt,
-}
-
-#[cfg(unix)]
-fn stop_signal() -> anyhow::Result<impl Future<Output = Stop>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => Stop::Terminate,
-            _ = interrupt.recv() => Stop::Interrupt,
-        }
-    })
-}
-
-#[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
-fn stop_signal() -> anyhow::Result<impl Future<Output = Stop>> {
-    Ok(async {
-        // Without a handler for Ctrl-C there is nothing to wait for but the end of the process.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        Stop::Interrupt
-    })
 }
 
 /// Serves on a listener until `stop` is ready, which says how long to go on after readiness is off.

@@ -21,7 +21,8 @@ const SCAN_KIB_MIN: usize = 10_000;
 /// about ten milliseconds.
 const SCAN_KIB_MAX: usize = 64 << 10;
 /// Products for each that may pass a filter and be compared without the graph. 4: of what passes less, the graph has too
-/// few edges to hold together, and going through what does not pass takes longer than comparing all that does.
+/// few edges to hold together, and going through what does not pass takes longer than comparing all that does. Edges for the
+/// values of attributes are only made above it, which is most of what a build costs.
 const SCAN_RATIO: usize = 4;
 
 /// What a new shard is made with.
@@ -39,8 +40,8 @@ pub(super) fn config(dimensions: usize, quantisation: Quantisation) -> EdgeConfi
             // One for each core.
             max_indexing_threads: 0,
             on_disk: None,
-            // As many edges among the products of each value of an attribute. They take two thirds of the time of a build;
-            // without them, filters that a tenth passes find half of the true neighbours among a million.
+            // As many edges among the products of one value of an attribute, where those are too many to be compared one by
+            // one. Without any, filters that a tenth passes find half of the true neighbours among a million.
             payload_m: None,
             inline_storage: None,
         })

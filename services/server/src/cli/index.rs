@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use vitrine_core::product::CatalogName;
-use vitrine_index::{BuildOptions, IndexPlace, QdrantOptions, Quantisation};
+use vitrine_index::{BuildOptions, EdgeOptions, IndexPlace, QdrantOptions, Quantisation};
 
 use crate::settings::Flags;
 
@@ -122,15 +122,17 @@ pub enum IndexCommand {
         /// Let it serve at once.
         #[arg(long)]
         switch: bool,
-        /// How a generation is made on a Qdrant server.
+        /// How a generation is made.
         #[command(flatten)]
         build: BuildArguments,
     },
 }
 
-/// How a generation is made on a Qdrant server: as for `catalog-loader`, whose help tells more.
+/// How a generation is made: as for `catalog-loader`, whose help tells more.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "On a Qdrant server, as for `catalog-loader`")]
+#[command(
+    next_help_heading = "How it is made, as for `catalog-loader`; all but the quantisation on a Qdrant server only"
+)]
 pub struct BuildArguments {
     /// Parts that a generation is split into; 0 is one for each node.
     #[arg(long, env = "VITRINE_INDEX_SHARDS", value_name = "COUNT", default_value = "0")]
@@ -164,7 +166,12 @@ pub struct BuildArguments {
 impl BuildArguments {
     /// The same place, with generations made so.
     pub fn at(&self, place: IndexPlace) -> IndexPlace {
-        let IndexPlace::Server(server) = place else { return place };
+        let server = match place {
+            IndexPlace::Directory(edge) => {
+                return IndexPlace::Directory(EdgeOptions { quantisation: self.index_quantisation, ..edge });
+            }
+            IndexPlace::Server(server) => server,
+        };
         let build = BuildOptions {
             shards: Some(self.index_shards).filter(|shards| *shards > 0),
             replicas: self.index_replicas,
@@ -178,5 +185,37 @@ impl BuildArguments {
         };
         let timeout = Duration::from_millis(self.index_load_timeout_ms);
         IndexPlace::Server(Box::new(QdrantOptions { build, timeout, ..*server }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        build: BuildArguments,
+    }
+
+    #[test]
+    fn a_restore_into_a_directory_keeps_vectors_as_it_is_told() {
+        let place = || {
+            IndexPlace::Directory(EdgeOptions {
+                root: "somewhere".into(),
+                threads: 1,
+                queue_size_max: 8,
+                generations_kept: 2,
+                quantisation: Quantisation::None,
+            })
+        };
+        for (arguments, quantisation) in
+            [(&["restore"][..], Quantisation::None), (&["restore", "--index-quantisation", "int8"], Quantisation::Int8)]
+        {
+            let IndexPlace::Directory(edge) = Cli::parse_from(arguments).build.at(place()) else { panic!("moved") };
+            assert_eq!(edge.quantisation, quantisation);
+        }
     }
 }
