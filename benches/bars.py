@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Measures how a running server behaves: at its peak, beyond it, beside a job, over many requests, and when it starts.
+"""Measures how a running server behaves: at its peak, beyond it, beside a job, beside a load, over many requests, and when
+it starts.
 
     make bench-bars                                    # with the bundled model, about ten minutes
     make bench-bars MODELS="models/mini path/to/clip"  # and with others
@@ -11,8 +12,10 @@ benches/README.md.
 
 import argparse
 import contextlib
+import functools
 import json
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -35,7 +38,7 @@ except ImportError as error:
     sys.exit(2)
 
 BUNDLED = REPOSITORY / "models/mini"
-PARTS = ["ready", "overload", "bulk", "memory"]
+PARTS = ["ready", "overload", "bulk", "reindex", "memory"]
 # Above it the figures are not those of the server alone.
 OTHERS_SHARE_MAX = 0.05
 
@@ -50,6 +53,16 @@ QUIET_SHARE = 0.2
 BULK_CLIENTS = 4
 BULK_SECONDS_MIN = 20
 BATCH_SIZE_MAX_DEFAULT = 8
+# Queries beside a load of the whole catalogue: fewer than the quiet server could answer on half of the cores.
+REINDEX_RATE = 10.0
+REINDEX_MIX = "photo=1,text=3,filtered=1"
+REINDEX_P95_TIMES_MAX = 1.5
+# Of the products, in the load that begins with what serves.
+REINDEX_CHANGED_SHARE = 0.1
+# Before the load begins, and after it is over.
+REINDEX_PAUSE_SECONDS = 3
+# The loader's bound: one of the cores, and only what nobody else wants of it.
+LOADER_THREADS, LOADER_NICENESS = 1, 19
 MEMORY_TIMES_MAX = 1.2
 # So many of the requests come before the memory is read for the first time.
 WARM_UP_SHARE = 0.1
@@ -80,6 +93,8 @@ def read_arguments():
     parser.add_argument("--precision", default="auto", metavar="NAME")
     parser.add_argument("--only", choices=PARTS, action="append", help="may be given several times; default: all")
     parser.add_argument("--requests", type=int, default=200_000, metavar="COUNT", help="of the memory's bar")
+    parser.add_argument("--products", type=int, default=2000, metavar="COUNT", help="of the catalogue that is loaded again")
+    parser.add_argument("--index-url", metavar="URL", help="of a Qdrant server, for the catalogue that is loaded again")
     parser.add_argument("--rounds", type=int, default=3, metavar="COUNT", help="of peak and overload, and of the job")
     parser.add_argument("--seconds", type=int, default=10, metavar="SECONDS", help="of a load; 20 or more beside a job")
     parser.add_argument("--programs", type=Path, default=REPOSITORY / "target/release", metavar="DIR")
@@ -91,8 +106,8 @@ def read_arguments():
     for name in ["vitrine", "catalog-loader", "loadtest"]:
         if not (arguments.programs / name).is_file():
             parser.error(f"there is no {arguments.programs / name}: `make build loadtest` makes it")
-    if arguments.rounds < 1 or arguments.seconds < 1 or arguments.requests < 1:
-        parser.error("--rounds, --seconds and --requests must be at least 1")
+    if min(arguments.rounds, arguments.seconds, arguments.requests, arguments.products) < 1:
+        parser.error("--rounds, --seconds, --requests and --products must be at least 1")
     return arguments
 
 
@@ -131,6 +146,23 @@ class Material:
         self.texts.write_text("\n".join(item["text"] for item in workloads["text"]) + "\n", encoding="utf-8")
         self.filter = "price < 50"
 
+    def feed(self, folder, products, version, changed_share):
+        """A feed of products that all have a picture of their own; of `version`, a share of them differs."""
+        folder.mkdir(exist_ok=True)
+        pictures = [path.read_bytes() for path in sorted(self.small_photos.iterdir())]
+        texts = self.texts.read_text(encoding="utf-8").splitlines()
+        rows = []
+        for number in range(products):
+            changed = version if number % round(1 / changed_share) == 0 else ""
+            picture = folder / f"{number}{changed}.jpg"
+            # What stands behind the end of a picture changes nothing but its hash, which caches go by.
+            picture.write_bytes(pictures[number % len(pictures)] + f"{number}{changed}".encode())
+            title = f"{texts[number % len(texts)]} {number}{changed}"
+            rows.append({"id": str(number), "title": title, "image_link": picture.name, "price": f"{number % 97}.90 EUR"})
+        feed = folder / f"feed{version}.jsonl"
+        feed.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return feed
+
 
 class Bars:
     """Measures every bar with one model."""
@@ -157,23 +189,32 @@ class Bars:
                 self.judge_overload()
                 if "bulk" in self.arguments.only:
                     self.bulk(server, statistics.median(peaks))
+        if "reindex" in self.arguments.only:
+            self.reindex()
         if "memory" in self.arguments.only:
             with self.server() as server:
                 self.memory(server)
         return {"name": self.path.name, "bars": self.bars, "measured": self.measured}
 
-    def load_catalogue(self):
+    def load_catalogue(self, feed=inputs.DEMO / "products.jsonl", *options, niceness=0):
+        """Runs the loader to its end. Answers with the seconds that it took, and those of the processors."""
         places = ["--index-dir", self.place / "index", "--dead-letters", self.place / "dead-letters.jsonl"]
         # A model with random weights may confuse two pictures, and costs the same.
-        command = [self.arguments.programs / "catalog-loader", inputs.DEMO / "products.jsonl", *places, *self.model]
-        command = [*map(str, command), "--found-share-min", "0"]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        command = [self.arguments.programs / "catalog-loader", feed, *places, *self.model, "--found-share-min", "0"]
+        command = list(map(str, [*command, *options]))
+        began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        be_nice = functools.partial(os.nice, niceness)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, preexec_fn=be_nice)
         if done.returncode != 0:
             raise RuntimeError(f"catalog-loader exited with {done.returncode}:\n{done.stdout}{done.stderr}")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return {"seconds": time.monotonic() - began, "cpu_seconds": cpu_seconds}
 
     @contextlib.contextmanager
-    def server(self):
+    def server(self, *options):
         command = [self.arguments.programs / "vitrine", "serve", "--index-dir", self.place / "index", *self.model]
+        command += options
         command += self.arguments.vitrine_option
         with servers.Server(command, self.environment, self.place / "vitrine.log") as server:
             self.starts.append(server.ready(is_serving))
@@ -280,6 +321,44 @@ class Bars:
         told = f"{beside:.0f} ms ({quiet:.0f} ms quiet, a batch {batch_ms:.0f} ms): {worst:.2f} of the bar"
         told += f"; {rate:.0f} photos/s beside {batches:.1f} batches of 8/s"
         self.judge("bulk in the background: interactive p99 ≤ 2 × quiet + one batch", told, worst <= 1)
+
+    def reindex(self):
+        """Queries at a low rate: alone, beside a load of everything, and beside one that begins with what serves."""
+        products, share = self.arguments.products, REINDEX_CHANGED_SHARE
+        feeds = [self.material.feed(self.place / "reindex", products, version, share) for version in ["", "b"]]
+        place = ["--catalog", f"reindex-{os.getpid()}"]
+        at = ["--index-url", self.arguments.index_url] if self.arguments.index_url else []
+        self.say(f"loads {products} products")
+        self.load_catalogue(feeds[0], *place, *at)
+        kinds = {"all made anew": ["--full"], f"{share:.0%} changed": []}
+        rounds = []
+        with self.server(*at) as server:
+            queries = ["--rate", REINDEX_RATE, "--mix", REINDEX_MIX, "--deadline-ms", 10_000, *place]
+            for number in range(self.arguments.rounds):
+                self.say(f"queries beside a load, round {number + 1} of {self.arguments.rounds}")
+                outcome = {"quiet": self.load(server, *queries, "--seconds", BULK_SECONDS_MIN)}
+                for nth, (kind, options) in enumerate(kinds.items(), 1):
+                    with self.background(server, *queries, "--seconds", 3600) as generator:
+                        time.sleep(REINDEX_PAUSE_SECONDS)
+                        options = [*options, *place, *at, "--threads", LOADER_THREADS]
+                        spent = self.load_catalogue(feeds[nth % 2], *options, niceness=LOADER_NICENESS)
+                        # The switch is noticed within a second.
+                        time.sleep(REINDEX_PAUSE_SECONDS)
+                    outcome[kind] = generator.summary | {"loader": spent}
+                rounds.append(outcome)
+        self.measured["reindex"] = {"rate_per_second": REINDEX_RATE, "products": products, "rounds": rounds}
+        for kind in kinds:
+            p95 = [(each["quiet"]["latency_ms"]["p95"], each[kind]["latency_ms"]["p95"]) for each in rounds]
+            times = statistics.median(beside / quiet for quiet, beside in p95)
+            loader = [each[kind]["loader"] for each in rounds]
+            cores = statistics.median(each["cpu_seconds"] / each["seconds"] for each in loader)
+            seconds = statistics.median(each["seconds"] for each in loader)
+            failed = sum(each[kind]["requests"] - each[kind]["succeeded"] for each in rounds)
+            quiet, beside = (statistics.median(figures) for figures in zip(*p95, strict=True))
+            told = f"{times:.2f} × ({quiet:.1f} → {beside:.1f} ms); {failed} queries failed; the loader took {seconds:.0f} s"
+            told += f" and {cores:.2f} cores"
+            name = f"load of {products:,} products, {kind}: p95 ≤ {REINDEX_P95_TIMES_MAX} × quiet, none fails"
+            self.judge(name, told, times <= REINDEX_P95_TIMES_MAX and failed == 0)
 
     def memory(self, server):
         """Mixed requests, with the memory after each piece of them."""

@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use vitrine_core::{embed::ModelInfo, index::ProductIndex, product::CatalogName};
+use vitrine_core::{
+    embed::ModelInfo,
+    index::{ProductIndex, Start},
+    product::CatalogName,
+};
 
 use crate::{
     process::{Clock, Memory, Peak, Spent, disk_mb},
@@ -44,7 +48,7 @@ pub(crate) async fn load(
     phase: &(dyn Fn(usize) + Sync),
 ) -> anyhow::Result<Loaded> {
     let model = ModelInfo { fingerprint: shop.fingerprint(), dimensions: DIMENSIONS };
-    let mut builder = index.build(catalog, &model, &Shop::schema()).await.context("begin a generation")?;
+    let builder = index.build(catalog, &model, &Shop::schema(), Start::Empty).await.context("begin a generation")?;
     phase(1);
     let (clock, peak, mut drawing) = (Clock::start(), Peak::watch(), Duration::ZERO);
     for start in (0..shop.products).step_by(CHUNK) {

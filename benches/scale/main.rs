@@ -166,6 +166,7 @@ fn place(arguments: &Arguments) -> IndexPlace {
             IndexPlace::Server(Box::new(QdrantOptions { build, timeout, ..QdrantOptions::new(url) }))
         }
         None => IndexPlace::Directory(EdgeOptions {
+            build_threads: 0,
             root: arguments.index_dir.clone(),
             threads: 1,
             queue_size_max: 16,

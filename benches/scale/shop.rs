@@ -145,6 +145,7 @@ impl Shop {
             product,
             image_embeddings: vec![Embedding::normalized(self.vector(number, Target::Image)).unwrap()],
             text_embedding: Embedding::normalized(self.vector(number, Target::Text)).unwrap(),
+            digest: None,
         }
     }
 

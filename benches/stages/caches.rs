@@ -96,7 +96,7 @@ fn answers(criterion: &mut Criterion, runtime: &Runtime, photos: &[(String, Byte
     let products = (0..PRODUCTS).map(|number| {
         let (id, vector) = (format!("p{number}"), embedding(&number.to_string()));
         let product = product(&id, &words(6), number);
-        IndexedProduct { product, image_embeddings: vec![vector.clone()], text_embedding: vector }
+        IndexedProduct { product, image_embeddings: vec![vector.clone()], text_embedding: vector, digest: None }
     });
     runtime.block_on(load(&index, embedder.model(), products.collect()));
     let config = SearchConfig {

@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 use vitrine_core::{
     embed::{Embedding, ModelInfo},
     filter::{ResolvedFilter, parse},
-    index::{GenerationBuilder, IndexQuery, IndexedProduct, ProductIndex as _, QueryVector, Target},
+    index::{GenerationBuilder, IndexQuery, IndexedProduct, ProductIndex as _, QueryVector, Start, Target},
     product::{AttributeValue, CatalogName, Product, ProductId},
 };
 use vitrine_index::{EdgeIndex, EdgeOptions, Quantisation};
@@ -38,6 +38,7 @@ const COLOURS: [&str; 6] = ["red", "blue", "moss green", "black", "white", "oak"
 pub(crate) fn bench(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().unwrap();
     let options = EdgeOptions {
+        build_threads: 0,
         root: directory.path().to_owned(),
         threads: 1,
         queue_size_max: 8,
@@ -50,8 +51,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let sealed = runtime.block_on(async {
         let index = EdgeIndex::new(options).unwrap();
         let model = ModelInfo { fingerprint: "bench".to_owned(), dimensions: DIMENSIONS };
-        let mut builder = index.build(&CatalogName::default(), &model, &schema()).await.unwrap();
-        fill(&mut *builder, &kinds).await;
+        let builder = index.build(&CatalogName::default(), &model, &schema(), Start::Empty).await.unwrap();
+        fill(&*builder, &kinds).await;
         builder.seal().await.unwrap()
     });
     let generation = sealed.generation();
@@ -79,7 +80,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-async fn fill(builder: &mut dyn GenerationBuilder, kinds: &Kinds) {
+async fn fill(builder: &dyn GenerationBuilder, kinds: &Kinds) {
     for start in (0..PRODUCTS).step_by(CHUNK) {
         builder.add((start..start + CHUNK).map(|number| product(number, kinds)).collect()).await.unwrap();
     }
@@ -130,7 +131,12 @@ fn product(number: usize, kinds: &Kinds) -> IndexedProduct {
         attributes,
     };
     let vector = kinds.vector(number, number);
-    IndexedProduct { product, image_embeddings: vec![vector], text_embedding: kinds.vector(number, !number) }
+    IndexedProduct {
+        product,
+        image_embeddings: vec![vector],
+        text_embedding: kinds.vector(number, !number),
+        digest: None,
+    }
 }
 
 /// The middles of the kinds of product.

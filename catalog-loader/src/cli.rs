@@ -37,6 +37,10 @@ pub struct Arguments {
     /// page cache has them. none: the others lose some products that a search should find.
     #[arg(long, env = "VITRINE_INDEX_QUANTISATION", value_name = "KIND", default_value = "none")]
     pub index_quantisation: Quantisation,
+    /// Embed every product, and build the graph, anew. Otherwise a load begins with what serves, if the model is the same,
+    /// and takes over what has not changed.
+    #[arg(long)]
+    pub full: bool,
     /// Folder of the model, in the Hugging Face ONNX layout.
     #[arg(long, env = "VITRINE_MODEL_DIR", default_value = "models/mini")]
     pub model_dir: PathBuf,
@@ -77,7 +81,8 @@ pub struct Arguments {
     /// Gate: smallest share of sampled products that their own picture must find first, 0 to 1.
     #[arg(long, value_name = "SHARE", default_value = "0.99", value_parser = share)]
     pub found_share_min: f64,
-    /// Threads that decode pictures, and of each tower's inference; 0 is one for each core.
+    /// Threads that decode pictures, of each tower's inference, and that build the graph of an index in a directory: the
+    /// share of the machine that a load takes. 0 is one for each core.
     #[arg(long, value_name = "COUNT", default_value = "0")]
     pub threads: usize,
     // The last one: what follows would be under its heading in the help.
@@ -148,6 +153,7 @@ impl Arguments {
                 queue_size_max: 16,
                 generations_kept,
                 quantisation,
+                build_threads: self.threads,
             });
         };
         let build = BuildOptions {

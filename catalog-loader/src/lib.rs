@@ -6,6 +6,7 @@
 
 pub mod cli;
 mod dead_letters;
+mod digest;
 mod feed;
 mod ingest;
 mod pictures;

@@ -15,7 +15,7 @@ use vitrine_core::{
     compute::blocking,
     embed::Embedder,
     gate::{self, GateReport},
-    index::{IndexError, SealedGeneration},
+    index::{IndexError, Origin, SealedGeneration, Start},
 };
 use vitrine_index::{ApiKey, ServedIndex};
 use vitrine_remote::{RemoteEmbedder, RemoteOptions};
@@ -108,6 +108,7 @@ impl From<IngestError> for LoadError {
 #[derive(Debug)]
 pub struct Summary {
     generation: String,
+    origin: Origin,
     survey: Survey,
     tally: Tally,
     gate: GateReport,
@@ -183,14 +184,16 @@ async fn load(
         let threads = if arguments.threads == 0 { cores } else { arguments.threads };
         (remembering(load_model(arguments, threads)?), threads * ROWS_PER_CORE)
     };
-    let mut builder =
-        index.build(&arguments.catalog, embedder.model(), &survey.schema).await.map_err(LoadError::Index)?;
+    let start = if arguments.full { Start::Empty } else { Start::Serving };
+    let builder = index.build(&arguments.catalog, embedder.model(), &survey.schema, start).await;
+    let builder = builder.map_err(LoadError::Index)?;
+    let origin = builder.origin().clone();
 
     let mut dead_letters = DeadLetters::create(&arguments.dead_letters).map_err(LoadError::DeadLetters)?;
     let mut progress = Progress::start(survey.rows);
     let ingest =
         Ingest { embedder: &*embedder, pictures: Pictures::new(feed.directory()), schema: &survey.schema, at_once };
-    let ingested = ingest.run(&feed, builder.as_mut(), &mut dead_letters, &mut progress).await;
+    let ingested = ingest.run(&feed, &*builder, &mut dead_letters, &mut progress).await;
     progress.finish();
     let dead_letters = dead_letters.close().map_err(LoadError::DeadLetters)?;
     let (tally, probes) = ingested?;
@@ -209,7 +212,7 @@ async fn load(
         let problem = format!("only {found} of {} products found themselves, less than {min}: {lost}", gate.probes);
         return Err(LoadError::Gate(problem));
     }
-    Ok((Summary { generation: id, survey, tally, gate, dead_letters, took: started.elapsed() }, sealed))
+    Ok((Summary { generation: id, origin, survey, tally, gate, dead_letters, took: started.elapsed() }, sealed))
 }
 
 async fn connect(pool: &RemoteOptions) -> Result<Box<dyn Embedder>, LoadError> {
@@ -260,8 +263,18 @@ fn check_tally(tally: &Tally, survey: &Survey, arguments: &Arguments) -> Result<
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { generation, survey, tally, gate, dead_letters, took } = self;
+        let Self { generation, origin, survey, tally, gate, dead_letters, took } = self;
         writeln!(f, "generation {generation} serves, after {took:.1?}")?;
+        match origin {
+            Origin::Generation(from) => {
+                writeln!(
+                    f,
+                    "  begun     with generation {from}, {} of whose products are kept as they are",
+                    tally.kept
+                )?;
+            }
+            Origin::Nothing(why) => writeln!(f, "  begun     with nothing: {why}")?,
+        }
         writeln!(f, "  rows      {} ({} failed)", tally.rows, tally.rows_failed)?;
         writeln!(f, "  products  {}", tally.products)?;
         writeln!(f, "  pictures  {} ({} failed)", tally.pictures, tally.pictures_failed)?;

@@ -76,6 +76,7 @@ impl TestIndex {
                 let root = dir.path().to_owned();
                 let quantisation = Quantisation::None;
                 IndexPlace::Directory(EdgeOptions {
+                    build_threads: 0,
                     root,
                     threads: 2,
                     queue_size_max: 64,

@@ -143,6 +143,14 @@ impl StandIn {
         self.held().aliases.insert(alias.to_owned(), collection.to_owned());
     }
 
+    /// Removes the collections that no alias points to and that were never published, as a loader does.
+    pub fn remove_unpublished(&self) {
+        let mut held = self.held();
+        let serving: BTreeSet<_> = held.aliases.values().cloned().collect();
+        let published = |collection: &Collection| collection.made.metadata.contains_key("vitrine_published");
+        held.collections.retain(|name, collection| serving.contains(name) || published(collection));
+    }
+
     /// Forgets a product's point, as a broken disk could.
     pub fn forget_a_point(&self, collection: &str) {
         self.held().collections.get_mut(collection).unwrap().points.pop_first();
@@ -556,6 +564,10 @@ fn rows(point: &PointStruct, using: &str) -> Vec<Vec<f32>> {
 fn payload(selector: Option<&WithPayloadSelector>, point: &PointStruct) -> HashMap<String, Value> {
     match selector.and_then(|selector| selector.selector_options.as_ref()) {
         Some(with_payload_selector::SelectorOptions::Enable(true)) => point.payload.clone(),
+        Some(with_payload_selector::SelectorOptions::Include(include)) => {
+            let included = point.payload.iter().filter(|(name, _)| include.fields.contains(name));
+            included.map(|(name, value)| (name.clone(), value.clone())).collect()
+        }
         _ => HashMap::new(),
     }
 }

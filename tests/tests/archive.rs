@@ -10,7 +10,8 @@ use vitrine_core::{
     embed::{Embedding, ModelInfo},
     fakes::MemoryIndex,
     index::{
-        Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, ProductIndex, QueryVector, Target,
+        Digest, Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, ProductIndex, QueryVector,
+        Start, Target,
     },
     product::{AttributeSpec, AttributeType, AttributeValue, CatalogName, Product, ProductId, Schema},
 };
@@ -60,11 +61,16 @@ fn product(number: usize) -> IndexedProduct {
         attributes: attributes.map(|(name, value)| (name.to_owned(), value)).into(),
     };
     let image_embeddings = (0..pictures).map(|picture| vector(1000 * number + picture)).collect();
-    IndexedProduct { product, image_embeddings, text_embedding: vector(1_000_000 + number) }
+    IndexedProduct { product, image_embeddings, text_embedding: vector(1_000_000 + number), digest: digest(number) }
+}
+
+/// Every third is of another program, which knows no digests.
+fn digest(number: usize) -> Option<Digest> {
+    (number % 3 != 0).then(|| Digest::of([number.to_string().as_bytes()]))
 }
 
 async fn load(index: &dyn ProductIndex, catalog: &CatalogName, count: usize) {
-    let mut builder = index.build(catalog, &model(), &schema()).await.unwrap();
+    let builder = index.build(catalog, &model(), &schema(), Start::Empty).await.unwrap();
     builder.add((0..count).map(product).collect()).await.unwrap();
     builder.seal().await.unwrap().publish().await.unwrap();
 }
@@ -78,7 +84,7 @@ async fn archive(file: &Path, count: usize) {
 }
 
 /// Every product with its vectors, to the last bit, in the order of ids.
-async fn contents(generation: &dyn Generation) -> Vec<(Product, Vec<u32>)> {
+async fn contents(generation: &dyn Generation) -> Vec<(Product, Option<Digest>, Vec<u32>)> {
     let (mut contents, mut last): (Vec<_>, Option<ProductId>) = (Vec::new(), None);
     loop {
         let page = generation.page(last.as_ref(), 64).await.unwrap();
@@ -87,10 +93,10 @@ async fn contents(generation: &dyn Generation) -> Vec<(Product, Vec<u32>)> {
         contents.extend(page.into_iter().map(|indexed| {
             let vectors = indexed.image_embeddings.iter().chain([&indexed.text_embedding]);
             let bits = vectors.flat_map(|vector| vector.values().iter().map(|value| value.to_bits()));
-            (indexed.product, bits.collect())
+            (indexed.product, indexed.digest, bits.collect())
         }));
     }
-    contents.sort_by(|a: &(Product, _), b| a.0.id.cmp(&b.0.id));
+    contents.sort_by(|a: &(Product, _, _), b| a.0.id.cmp(&b.0.id));
     contents
 }
 

@@ -13,7 +13,9 @@ use vitrine_core::{
     fakes::{MemoryIndex, matches},
     filter::{Filter, FilterValue, ResolvedFilter},
     generations::{Destination, Generations as _, Pruned, Switch},
-    index::{Generation, IndexError, IndexQuery, IndexedProduct, ProductIndex, QueryVector, Target},
+    index::{
+        Digest, Generation, IndexError, IndexQuery, IndexedProduct, Origin, ProductIndex, QueryVector, Start, Target,
+    },
     product::{AttributeSpec, AttributeType, AttributeValue, CatalogName, Product, ProductId, Schema},
 };
 use vitrine_index::{EdgeIndex, EdgeOptions, Quantisation, ServedIndex};
@@ -31,7 +33,14 @@ fn edge(root: &Path) -> EdgeIndex {
 
 fn edge_keeping(root: &Path, generations_kept: usize) -> EdgeIndex {
     let quantisation = Quantisation::None;
-    let options = EdgeOptions { root: root.to_owned(), threads: 2, queue_size_max: 64, generations_kept, quantisation };
+    let options = EdgeOptions {
+        root: root.to_owned(),
+        threads: 2,
+        queue_size_max: 64,
+        generations_kept,
+        quantisation,
+        build_threads: 0,
+    };
     EdgeIndex::new(options).unwrap()
 }
 
@@ -94,7 +103,7 @@ fn product(number: usize) -> IndexedProduct {
         attributes: attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     };
     let image_embeddings = (0..pictures).map(|picture| vector(1000 * number + picture)).collect();
-    IndexedProduct { product, image_embeddings, text_embedding: vector(1_000_000 + number) }
+    IndexedProduct { product, image_embeddings, text_embedding: vector(1_000_000 + number), digest: None }
 }
 
 async fn load(index: &dyn ProductIndex, numbers: impl Iterator<Item = usize>) {
@@ -102,7 +111,7 @@ async fn load(index: &dyn ProductIndex, numbers: impl Iterator<Item = usize>) {
 }
 
 async fn load_into(index: &dyn ProductIndex, catalog: &CatalogName, numbers: impl Iterator<Item = usize>) {
-    let mut builder = index.build(catalog, &model(), &schema()).await.unwrap();
+    let builder = index.build(catalog, &model(), &schema(), Start::Empty).await.unwrap();
     builder.add(numbers.map(product).collect()).await.unwrap();
     builder.seal().await.unwrap().publish().await.unwrap();
 }
@@ -278,7 +287,7 @@ fn filter_of(attribute: &str, less_than: FilterValue) -> ResolvedFilter {
 async fn whatever_a_load_ends_in_the_old_generation_serves(place: &TestIndex) {
     let (index, catalog) = (place.open(), place.catalog());
     load_into(&*index, catalog, 0..5).await;
-    let mut builder = index.build(catalog, &model(), &schema()).await.unwrap();
+    let builder = index.build(catalog, &model(), &schema(), Start::Empty).await.unwrap();
     let mut long = product(1);
     long.text_embedding = Embedding::normalized(vec![1.0; DIMENSIONS + 1]).unwrap();
     let error = builder.add(vec![product(0), long]).await.err().unwrap();
@@ -288,7 +297,7 @@ async fn whatever_a_load_ends_in_the_old_generation_serves(place: &TestIndex) {
     drop(builder);
     index.settle().await;
     let other = ModelInfo { fingerprint: "other".to_owned(), dimensions: 3 };
-    let sealed = index.build(catalog, &other, &schema()).await.unwrap().seal().await.unwrap();
+    let sealed = index.build(catalog, &other, &schema(), Start::Empty).await.unwrap().seal().await.unwrap();
     assert_eq!(sealed.generation().info().products, 0);
     drop(sealed);
     index.settle().await;
@@ -335,15 +344,137 @@ async fn a_refreshed_index_serves_what_was_published_last(place: &TestIndex) {
     }
 }
 
+/// What this version of a product was made of.
+fn digest(number: usize, version: &str) -> Digest {
+    Digest::of([number.to_string().as_bytes(), version.as_bytes()])
+}
+
+/// A product that is known again; another version has another title.
+fn known(number: usize, version: &str) -> IndexedProduct {
+    let mut indexed = IndexedProduct { digest: Some(digest(number, version)), ..product(number) };
+    indexed.product.title = format!("{version} product {number}");
+    indexed
+}
+
+/// Publishes what is begun with what serves: the products of `kept` as they are, those of `added` in this version.
+async fn go_on(
+    index: &dyn ProductIndex,
+    catalog: &CatalogName,
+    kept: impl Iterator<Item = usize>,
+    added: impl Iterator<Item = usize>,
+    version: &str,
+) {
+    let builder = index.build(catalog, &model(), &schema(), Start::Serving).await.unwrap();
+    assert!(matches!(builder.origin(), Origin::Generation(_)), "{:?}", builder.origin());
+    builder.keep(&kept.map(id).collect::<Vec<_>>()).await.unwrap();
+    builder.add(added.map(|number| known(number, version)).collect()).await.unwrap();
+    builder.seal().await.unwrap().publish().await.unwrap();
+}
+
+async fn a_generation_begins_with_what_serves_and_has_what_was_kept_or_added(place: &TestIndex) {
+    let (index, catalog) = (place.open(), place.catalog());
+    let first = index.build(catalog, &model(), &schema(), Start::Serving).await.unwrap();
+    assert!(matches!(first.origin(), Origin::Nothing(_)), "{:?}", first.origin());
+    assert_eq!(first.known(&[id(0)]).await.unwrap(), [None]);
+    // The last one of another program, which knows no digests.
+    first.add((0..39).map(|number| known(number, "old")).chain([product(39)]).collect()).await.unwrap();
+    first.seal().await.unwrap().publish().await.unwrap();
+    let server = place.open();
+    let before = server.current(catalog).await.unwrap();
+
+    let builder = index.build(catalog, &model(), &schema(), Start::Serving).await.unwrap();
+    assert_eq!(*builder.origin(), Origin::Generation(before.info().id.clone()));
+    let asked: Vec<_> = [3, 39, 40, 0].map(id).into();
+    let known_of = builder.known(&asked).await.unwrap();
+    assert_eq!(known_of, [Some(digest(3, "old")), None, None, Some(digest(0, "old"))]);
+    assert_eq!(builder.known(&[]).await.unwrap(), []);
+    // Of 0 to 39, those from 30 on are gone; 5 is another now; 7 was kept before it was added; 40 is new.
+    builder.keep(&(0..30).filter(|number| *number != 5).map(id).collect::<Vec<_>>()).await.unwrap();
+    builder.keep(&[]).await.unwrap();
+    builder.add([5, 7, 40].map(|number| known(number, "new")).into()).await.unwrap();
+    let sealed = builder.seal().await.unwrap();
+    assert_eq!(sealed.generation().info().products, 31);
+    sealed.publish().await.unwrap();
+
+    let reader = place.open();
+    let after = reader.current(catalog).await.unwrap();
+    assert!(after.info().id > before.info().id && after.info().products == 31, "{:?}", after.info());
+    for number in 0..45 {
+        let version = if [5, 7, 40].contains(&number) { "new" } else { "old" };
+        let expected = (number < 30 || number == 40).then(|| known(number, version));
+        let found = after.get(&id(number)).await.unwrap();
+        assert_eq!(found.as_ref().map(|found| &found.product), expected.as_ref().map(|expected| &expected.product));
+        assert_eq!(
+            found.as_ref().and_then(|found| found.digest),
+            expected.as_ref().and_then(|expected| expected.digest)
+        );
+        let bits = |indexed: &IndexedProduct| {
+            let vectors = indexed.image_embeddings.iter().chain([&indexed.text_embedding]);
+            vectors.flat_map(|vector| vector.values().iter().map(|value| value.to_bits())).collect::<Vec<_>>()
+        };
+        let was = before.get(&id(number)).await.unwrap();
+        let kept = found.as_ref().filter(|_| version == "old");
+        assert_eq!(kept.map(bits), kept.and(was.as_ref()).map(bits), "product {number}");
+    }
+    let all = found(&*after, query(Target::Image, vector(5000))).await;
+    assert_eq!((all.len(), all.first().map(String::as_str)), (31, Some("p5")));
+    // What serves is as it was for those who still have it.
+    assert_eq!(found(&*before, query(Target::Image, vector(5000))).await.len(), 40);
+    assert_eq!(before.get(&id(5)).await.unwrap().unwrap().product.title, "old product 5");
+}
+
+async fn generations_that_begin_with_one_another_stay_whole_and_can_be_gone_back_to(place: &TestIndex) {
+    let (index, catalog) = (place.open_keeping(9), place.catalog());
+    let first = index.build(catalog, &model(), &schema(), Start::Empty).await.unwrap();
+    assert!(matches!(first.origin(), Origin::Nothing(_)), "{:?}", first.origin());
+    first.add((0..10).map(|number| known(number, "first")).collect()).await.unwrap();
+    first.seal().await.unwrap().publish().await.unwrap();
+    go_on(&*index, catalog, 0..9, 9..12, "second").await;
+    go_on(&*index, catalog, 1..12, std::iter::empty(), "third").await;
+    go_on(&*index, catalog, 1..12, 0..1, "fourth").await;
+    assert_eq!(kept(place).await, [(10, false), (12, false), (11, false), (12, true)]);
+    for (products, titles) in [
+        (12, "fourth product 0, first product 1, second product 9"),
+        (11, "first product 1, second product 9"),
+        (12, "first product 0, first product 1, second product 9"),
+        (10, "first product 0, first product 1, first product 9"),
+    ] {
+        let opened = place.open();
+        let generation = opened.current(catalog).await.unwrap();
+        assert_eq!(found(&*generation, query(Target::Text, vector(1))).await.len(), products);
+        let mut there = Vec::new();
+        for number in [0, 1, 9] {
+            there.extend(generation.get(&id(number)).await.unwrap().map(|found| found.product.title));
+        }
+        assert_eq!(there.join(", "), titles);
+        drop((generation, opened));
+        if products != 10 {
+            roll_back(place).await.unwrap();
+        }
+    }
+}
+
+async fn what_another_model_made_is_not_begun_with(place: &TestIndex) {
+    let (index, catalog) = (place.open(), place.catalog());
+    load_into(&*index, catalog, 0..5).await;
+    let other = ModelInfo { fingerprint: "another".to_owned(), ..model() };
+    let builder = index.build(catalog, &other, &schema(), Start::Serving).await.unwrap();
+    let Origin::Nothing(why) = builder.origin() else { panic!("{:?}", builder.origin()) };
+    assert!(why.contains("another model"), "{why}");
+    assert_eq!(builder.known(&[id(0)]).await.unwrap(), [None]);
+    builder.add(vec![product(1)]).await.unwrap();
+    assert_eq!(builder.seal().await.unwrap().generation().info().products, 1);
+}
+
 async fn one_loader_at_a_time_and_what_it_drops_is_gone(place: &TestIndex) {
     let (index, catalog) = (place.open(), place.catalog());
     load_into(&*index, catalog, 0..5).await;
-    let first = index.build(catalog, &model(), &schema()).await.unwrap();
-    let second = place.open().build(catalog, &model(), &schema()).await.err();
+    let first = index.build(catalog, &model(), &schema(), Start::Empty).await.unwrap();
+    let second = place.open().build(catalog, &model(), &schema(), Start::Empty).await.err();
     assert!(matches!(second, Some(IndexError::Locked(_))), "{second:?}");
     drop(first);
     index.settle().await;
-    let mut third = index.build(catalog, &model(), &schema()).await.unwrap();
+    let third = index.build(catalog, &model(), &schema(), Start::Empty).await.unwrap();
     third.add(vec![product(1)]).await.unwrap();
     drop(third.seal().await.unwrap());
     index.settle().await;
@@ -455,7 +586,7 @@ async fn any_generation_is_read_beside_servers_and_loaders(place: &TestIndex) {
     server.refresh().await;
     assert!(server.is_whole());
     let loader = place.open();
-    let builder = loader.build(place.catalog(), &model(), &schema()).await.unwrap();
+    let builder = loader.build(place.catalog(), &model(), &schema(), Start::Empty).await.unwrap();
     for count in [3, 4] {
         read.push(place.open().generation(place.catalog(), &id_of(place, count).await).await.unwrap());
     }
@@ -483,7 +614,7 @@ async fn a_load_goes_on_from_what_a_rollback_left_and_one_that_fails_removes_not
     load_each(place, &[3, 4, 5]).await;
     roll_back(place).await.unwrap();
     let index = place.open_keeping(3);
-    let mut failing = index.build(place.catalog(), &model(), &schema()).await.unwrap();
+    let failing = index.build(place.catalog(), &model(), &schema(), Start::Empty).await.unwrap();
     failing.add(vec![product(1)]).await.unwrap();
     drop(failing.seal().await.unwrap());
     index.settle().await;
@@ -497,7 +628,7 @@ async fn a_load_goes_on_from_what_a_rollback_left_and_one_that_fails_removes_not
 async fn a_rollback_while_a_load_runs_is_not_undone_by_it(place: &TestIndex) {
     load_each(place, &[3, 4]).await;
     let index = place.open();
-    let mut builder = index.build(place.catalog(), &model(), &schema()).await.unwrap();
+    let builder = index.build(place.catalog(), &model(), &schema(), Start::Empty).await.unwrap();
     builder.add((0..5).map(product).collect()).await.unwrap();
     roll_back(place).await.unwrap();
     let refused = builder.seal().await.unwrap().publish().await.unwrap_err();
@@ -527,7 +658,7 @@ async fn what_is_set_aside_serves_when_it_is_switched_to(place: &TestIndex) {
     let set_aside = |count: usize| {
         let index = Arc::clone(&index);
         async move {
-            let mut builder = index.build(place.catalog(), &model(), &schema()).await.unwrap();
+            let builder = index.build(place.catalog(), &model(), &schema(), Start::Empty).await.unwrap();
             builder.add((0..count).map(product).collect()).await.unwrap();
             builder.seal().await.unwrap().set_aside().await.unwrap();
         }
@@ -543,7 +674,7 @@ async fn what_is_set_aside_serves_when_it_is_switched_to(place: &TestIndex) {
     set_aside(4).await;
     assert_eq!(kept(place).await, [(3, true), (4, false)]);
     // It is not taken for what a killed loader left.
-    drop(index.build(place.catalog(), &model(), &schema()).await.unwrap());
+    drop(index.build(place.catalog(), &model(), &schema(), Start::Empty).await.unwrap());
     index.settle().await;
     switch(place, &id_of(place, 4).await).await.unwrap();
     assert_eq!(kept(place).await, [(3, false), (4, true)]);
@@ -611,6 +742,9 @@ tests_of_every_index! {
     lifecycle: [
         a_refreshed_index_serves_what_was_published_last,
         one_loader_at_a_time_and_what_it_drops_is_gone,
+        a_generation_begins_with_what_serves_and_has_what_was_kept_or_added,
+        generations_that_begin_with_one_another_stay_whole_and_can_be_gone_back_to,
+        what_another_model_made_is_not_begun_with,
         as_many_generations_are_kept_as_was_said,
         no_query_fails_and_none_mixes_generations_while_others_are_published,
         whatever_a_load_ends_in_the_old_generation_serves,
@@ -728,7 +862,7 @@ async fn old_generations_are_not_removed_while_a_load_runs_nor_while_they_are_op
     let held = server.current(&catalog).await.unwrap();
     load(&edge(dir.path()), 0..4).await;
     let (loader, index) = (edge(dir.path()), edge(dir.path()));
-    let builder = loader.build(&catalog, &model(), &schema()).await.unwrap();
+    let builder = loader.build(&catalog, &model(), &schema(), Start::Empty).await.unwrap();
     assert!(matches!(index.prune(&catalog, 1).await, Err(IndexError::Locked(_))));
     drop(builder);
     let id = held.info().id.clone();

@@ -12,7 +12,8 @@ use vitrine_core::{
     fakes::{DIMENSIONS, embedding, product},
     generations::Destination,
     index::{
-        GenerationBuilder, IndexError, IndexQuery, IndexedProduct, ProductIndex, QueryVector, SealedGeneration, Target,
+        GenerationBuilder, IndexError, IndexQuery, IndexedProduct, ProductIndex, QueryVector, SealedGeneration, Start,
+        Target,
     },
     product::{AttributeSpec, AttributeType, Schema},
 };
@@ -31,7 +32,7 @@ fn schema() -> Schema {
 fn indexed(number: usize) -> IndexedProduct {
     let product = product(&format!("p{number}"), "title", i64::try_from(number).unwrap());
     let image_embeddings = vec![embedding(&product.image_links[0])];
-    IndexedProduct { product, image_embeddings, text_embedding: embedding("title") }
+    IndexedProduct { product, image_embeddings, text_embedding: embedding("title"), digest: None }
 }
 
 async fn place() -> TestIndex {
@@ -39,11 +40,11 @@ async fn place() -> TestIndex {
 }
 
 async fn begin(place: &TestIndex, index: &dyn ProductIndex) -> Result<Box<dyn GenerationBuilder>, IndexError> {
-    index.build(place.catalog(), &model(), &schema()).await
+    index.build(place.catalog(), &model(), &schema(), Start::Empty).await
 }
 
 async fn sealed(place: &TestIndex, index: &dyn ProductIndex, products: usize) -> Box<dyn SealedGeneration> {
-    let mut builder = begin(place, index).await.unwrap();
+    let builder = begin(place, index).await.unwrap();
     builder.add((0..products).map(indexed).collect()).await.unwrap();
     builder.seal().await.unwrap()
 }
@@ -115,7 +116,7 @@ async fn a_server_with_too_much_to_do_is_overload_and_so_is_a_search_without_a_p
 async fn a_load_outlasts_a_server_that_is_away_for_a_moment() {
     let place = place().await;
     let index = place.open();
-    let mut builder = begin(&place, &*index).await.unwrap();
+    let builder = begin(&place, &*index).await.unwrap();
     place.stand_in().refuse((0..3).map(|_| Status::unavailable("starting")));
     builder.add((0..3).map(indexed).collect()).await.unwrap();
     builder.seal().await.unwrap().publish().await.unwrap();
@@ -236,7 +237,7 @@ fn kill_a_loader(options: QdrantOptions, place: &TestIndex) {
         scope.spawn(|| {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             let index = QdrantIndex::new(options).unwrap();
-            let builder = runtime.block_on(index.build(&catalog, &model(), &schema())).unwrap();
+            let builder = runtime.block_on(index.build(&catalog, &model(), &schema(), Start::Empty)).unwrap();
             std::mem::forget(builder);
             runtime.shutdown_background();
         });

@@ -3,11 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
 use std::{
-    collections::BTreeSet,
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -140,28 +139,45 @@ async fn a_new_generation_is_served_without_a_restart() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_loader_killed_at_any_moment_leaves_the_old_generation() {
+#[test]
+fn what_has_not_changed_is_taken_over_from_what_serves() {
     let dir = tempfile::tempdir().unwrap();
-    let feed = small_feed(dir.path(), 40);
-    let whole = Instant::now();
-    load_well(&feed, dir.path(), &[]);
-    let whole = whole.elapsed();
-    let mut served = BTreeSet::new();
-    for moment in 1..=8 {
-        let mut process = loader(&feed, dir.path(), &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        tokio::time::sleep(whole * moment / 8).await;
-        // It may have ended just before.
-        drop(process.kill());
-        process.wait().unwrap();
-        let server = Server::start(dir.path(), &[]).await;
-        served.insert(generation(&server).await);
-        let mut client = RecommendationServiceClient::new(server.channel().await);
-        let request = SearchRequest { page_size: 200, ..words("anything") };
-        assert_eq!(client.search(request).await.unwrap().into_inner().results.len(), 40);
+    let pictures: Vec<_> =
+        fs::read_dir(repository().join("demo/images")).unwrap().take(4).map(Result::unwrap).collect();
+    let copy = |from: usize, to: &str| fs::copy(pictures[from].path(), dir.path().join(to)).unwrap();
+    for (nth, name) in ["a.jpg", "b.jpg", "c.jpg"].into_iter().enumerate() {
+        copy(nth, name);
     }
-    eprintln!("{} generations served over 8 kills", served.len());
-    load_well(&feed, dir.path(), &[]);
+    let feed = dir.path().join("feed.jsonl");
+    let row = |id: &str, price: &str, more: &str| {
+        format!(r#"{{"id": "{id}", "title": "Thing {id}", "image_link": "{id}.jpg", "price": "{price} EUR"{more}}}"#)
+    };
+    let load = |rows: &[String], arguments: &[&str]| {
+        fs::write(&feed, rows.join("\n")).unwrap();
+        let summary = load_well(&feed, dir.path(), arguments);
+        let begun = summary.lines().find_map(|line| line.trim_start().strip_prefix("begun")).unwrap();
+        begun.trim_start().strip_prefix("with ").unwrap().to_owned()
+    };
+    let rows = [row("a", "1", ""), row("b", "2", ""), row("c", "3", "")];
+    assert_eq!(load(&rows, &[]), "nothing: nothing serves yet");
+    assert!(load(&rows, &[]).ends_with(", 3 of whose products are kept as they are"));
+    // Another price, another picture in the same file, and another picture beside: each makes another product.
+    assert!(load(&[row("a", "9", ""), rows[1].clone(), rows[2].clone()], &[]).contains(", 2 of whose"));
+    copy(3, "b.jpg");
+    assert!(load(&[row("a", "9", ""), rows[1].clone(), rows[2].clone()], &[]).contains(", 2 of whose"));
+    let more = r#", "additional_image_link": ["a.jpg"]"#;
+    assert!(load(&[row("a", "9", ""), rows[1].clone(), row("c", "3", more)], &[]).contains(", 2 of whose"));
+    // What is half broken is tried again each time, and reported each time.
+    let broken = row("c", "3", r#", "additional_image_link": ["missing.jpg"]"#);
+    for _ in 0..2 {
+        assert!(load(&[row("a", "9", ""), rows[1].clone(), broken.clone()], &[]).contains(", 2 of whose"));
+        let letters = fs::read_to_string(dir.path().join("dead-letters.jsonl")).unwrap();
+        assert!(letters.contains("missing.jpg"), "{letters}");
+    }
+    assert!(load(&rows, &["--full"]).starts_with("nothing: "));
+    let coloured = [row("a", "9", r#", "color": "red""#), rows[1].clone(), rows[2].clone()];
+    let why = load(&coloured, &[]);
+    assert!(why.starts_with("nothing: the attributes of generation "), "{why}");
 }
 
 #[test]

@@ -18,8 +18,8 @@ use crate::{
     embed::{CallContext, EmbedError, Embedder, Embedding, Lane, ModelInfo},
     filter::{Condition, NumberRange, ResolvedFilter},
     index::{
-        Generation, GenerationBuilder, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, ProductIndex,
-        SealedGeneration, Similarity, Target,
+        Digest, Generation, GenerationBuilder, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, Origin,
+        ProductIndex, SealedGeneration, Similarity, Start, Target,
     },
     product::{AttributeSpec, AttributeType, AttributeValue, CatalogName, Money, Product, ProductId, Schema},
     signal::{Photo, QueryText},
@@ -62,7 +62,8 @@ pub async fn load(index: &dyn ProductIndex, model: &ModelInfo, products: Vec<Ind
         ("price".to_owned(), spec(AttributeType::Money, Some("EUR"))),
         ("brand".to_owned(), spec(AttributeType::Keyword, None)),
     ]);
-    let mut builder = index.build(&CatalogName::default(), model, &Schema { attributes }).await.unwrap();
+    let schema = Schema { attributes };
+    let builder = index.build(&CatalogName::default(), model, &schema, Start::Empty).await.unwrap();
     builder.add(products).await.unwrap();
     builder.seal().await.unwrap().publish().await.unwrap();
 }
@@ -142,7 +143,9 @@ struct MemoryGeneration {
 struct MemoryBuilder {
     catalogs: Arc<Mutex<BTreeMap<CatalogName, Arc<MemoryGeneration>>>>,
     catalog: CatalogName,
-    generation: MemoryGeneration,
+    info: GenerationInfo,
+    origin: Origin,
+    products: Mutex<BTreeMap<ProductId, IndexedProduct>>,
 }
 
 struct MemorySealed {
@@ -164,29 +167,45 @@ impl ProductIndex for MemoryIndex {
         catalog: &CatalogName,
         model: &ModelInfo,
         schema: &Schema,
+        _: Start,
     ) -> Result<Box<dyn GenerationBuilder>, IndexError> {
         let info =
             GenerationInfo { id: "memory".to_owned(), model: model.clone(), schema: schema.clone(), products: 0 };
         Ok(Box::new(MemoryBuilder {
             catalogs: Arc::clone(&self.catalogs),
             catalog: catalog.clone(),
-            generation: MemoryGeneration { info, products: BTreeMap::new() },
+            info,
+            origin: Origin::Nothing("this index carries nothing over".to_owned()),
+            products: Mutex::default(),
         }))
     }
 }
 
 #[async_trait]
 impl GenerationBuilder for MemoryBuilder {
-    async fn add(&mut self, products: Vec<IndexedProduct>) -> Result<(), IndexError> {
-        let keyed = products.into_iter().map(|indexed| (indexed.product.id.clone(), indexed));
-        self.generation.products.extend(keyed);
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    async fn known(&self, ids: &[ProductId]) -> Result<Vec<Option<Digest>>, IndexError> {
+        Ok(vec![None; ids.len()])
+    }
+
+    async fn keep(&self, _: &[ProductId]) -> Result<(), IndexError> {
         Ok(())
     }
 
-    async fn seal(mut self: Box<Self>) -> Result<Box<dyn SealedGeneration>, IndexError> {
-        self.generation.info.products = self.generation.products.len();
-        let Self { catalogs, catalog, generation } = *self;
-        Ok(Box::new(MemorySealed { catalogs, catalog, generation: Arc::new(generation) }))
+    async fn add(&self, products: Vec<IndexedProduct>) -> Result<(), IndexError> {
+        let keyed = products.into_iter().map(|indexed| (indexed.product.id.clone(), indexed));
+        self.products.lock().unwrap_or_else(PoisonError::into_inner).extend(keyed);
+        Ok(())
+    }
+
+    async fn seal(self: Box<Self>) -> Result<Box<dyn SealedGeneration>, IndexError> {
+        let Self { catalogs, catalog, mut info, products, .. } = *self;
+        let products = products.into_inner().unwrap_or_else(PoisonError::into_inner);
+        info.products = products.len();
+        Ok(Box::new(MemorySealed { catalogs, catalog, generation: Arc::new(MemoryGeneration { info, products }) }))
     }
 }
 

@@ -14,8 +14,8 @@ const TIE: f32 = 1e-4;
 pub struct Probe {
     /// The product.
     pub id: ProductId,
-    /// One of its picture's vectors.
-    pub embedding: Embedding,
+    /// One of its picture's vectors; `None` for that of its first picture, as the generation has it.
+    pub embedding: Option<Embedding>,
 }
 
 /// What the probes found.
@@ -47,22 +47,26 @@ impl GateReport {
 pub async fn check(generation: &dyn Generation, probes: &[Probe]) -> Result<GateReport, IndexError> {
     let mut report = GateReport { probes: probes.len(), lost: Vec::new() };
     for probe in probes {
-        let query = IndexQuery {
-            vectors: vec![QueryVector { target: Target::Image, embedding: probe.embedding.clone(), share: 1.0 }],
-            filter: None,
-            exclude: Vec::new(),
-            offset: 0,
-            limit: 1,
-            score_min: None,
-        };
-        let best = generation.search(query).await?.first().map_or(f32::NEG_INFINITY, |hit| hit.score);
-        let indexed = generation.get(&probe.id).await?;
-        let pictures = indexed.iter().flat_map(|indexed| &indexed.image_embeddings);
-        let own = pictures.map(|picture| picture.cosine(&probe.embedding)).fold(f32::NEG_INFINITY, f32::max);
-        let found = indexed.is_some() && own >= 1.0 - TIE && best >= own - TIE;
-        if !found {
+        if !finds_itself(generation, probe).await? {
             report.lost.push(probe.id.clone());
         }
     }
     Ok(report)
+}
+
+async fn finds_itself(generation: &dyn Generation, probe: &Probe) -> Result<bool, IndexError> {
+    let Some(indexed) = generation.get(&probe.id).await? else { return Ok(false) };
+    let pictures = &indexed.image_embeddings;
+    let Some(embedding) = probe.embedding.as_ref().or(pictures.first()) else { return Ok(false) };
+    let query = IndexQuery {
+        vectors: vec![QueryVector { target: Target::Image, embedding: embedding.clone(), share: 1.0 }],
+        filter: None,
+        exclude: Vec::new(),
+        offset: 0,
+        limit: 1,
+        score_min: None,
+    };
+    let best = generation.search(query).await?.first().map_or(f32::NEG_INFINITY, |hit| hit.score);
+    let own = pictures.iter().map(|picture| picture.cosine(embedding)).fold(f32::NEG_INFINITY, f32::max);
+    Ok(own >= 1.0 - TIE && best >= own - TIE)
 }

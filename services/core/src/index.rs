@@ -10,6 +10,8 @@ use crate::{
     product::{CatalogName, Product, ProductId, Schema},
 };
 
+pub use crate::digest::Digest;
+
 /// A product with its vectors.
 #[derive(Debug, Clone)]
 pub struct IndexedProduct {
@@ -19,6 +21,8 @@ pub struct IndexedProduct {
     pub image_embeddings: Vec<Embedding>,
     /// The vector of `product.text()`.
     pub text_embedding: Embedding,
+    /// What all of this was made of; `None` if a load is not to keep it.
+    pub digest: Option<Digest>,
 }
 
 /// What a generation is made of.
@@ -131,6 +135,24 @@ pub enum IndexError {
     },
 }
 
+/// What a new generation begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing.
+    Empty,
+    /// What serves, as far as it can be carried over: see [`GenerationBuilder::origin`].
+    Serving,
+}
+
+/// What a generation that is being filled has begun with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nothing, and why.
+    Nothing(String),
+    /// The products of this generation, of which those stay that are [kept](GenerationBuilder::keep).
+    Generation(String),
+}
+
 /// All catalogues of one installation.
 #[async_trait]
 pub trait ProductIndex: Send + Sync + 'static {
@@ -143,6 +165,7 @@ pub trait ProductIndex: Send + Sync + 'static {
         catalog: &CatalogName,
         model: &ModelInfo,
         schema: &Schema,
+        start: Start,
     ) -> Result<Box<dyn GenerationBuilder>, IndexError>;
 }
 
@@ -165,11 +188,21 @@ pub trait Generation: Send + Sync {
 
 /// A generation that is being filled. Dropping it discards it.
 #[async_trait]
-pub trait GenerationBuilder: Send {
-    /// Adds products. One that was added before with the same id is replaced.
-    async fn add(&mut self, products: Vec<IndexedProduct>) -> Result<(), IndexError>;
+pub trait GenerationBuilder: Send + Sync {
+    /// What it has begun with.
+    fn origin(&self) -> &Origin;
 
-    /// Makes it searchable and durable, but not serving yet.
+    /// What each of these products was made of in the generation that this one begins with; `None` for what that did not
+    /// have, or does not know.
+    async fn known(&self, ids: &[ProductId]) -> Result<Vec<Option<Digest>>, IndexError>;
+
+    /// Keeps [known](Self::known) products as they are, their vectors bit for bit.
+    async fn keep(&self, ids: &[ProductId]) -> Result<(), IndexError>;
+
+    /// Adds products. One that was added or kept before with the same id is replaced.
+    async fn add(&self, products: Vec<IndexedProduct>) -> Result<(), IndexError>;
+
+    /// Makes it searchable and durable, but not serving yet. It has the products that were kept or added, and no others.
     async fn seal(self: Box<Self>) -> Result<Box<dyn SealedGeneration>, IndexError>;
 }
 

@@ -12,6 +12,7 @@ pub mod batch;
 pub mod cache;
 mod chain;
 pub mod compute;
+mod digest;
 pub mod embed;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;

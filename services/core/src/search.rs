@@ -490,7 +490,12 @@ mod tests {
         let products = (0..30).map(|number| {
             let product = fakes::product(&format!("p{number}"), &format!("thing {number}"), number);
             let embedding = fakes::embedding(&format!("thing {number}"));
-            IndexedProduct { product, image_embeddings: vec![embedding.clone()], text_embedding: embedding }
+            IndexedProduct {
+                product,
+                image_embeddings: vec![embedding.clone()],
+                text_embedding: embedding,
+                digest: None,
+            }
         });
         fakes::load(&*index, embedder.model(), products.collect()).await;
         (Search::new(Arc::<FakeEmbedder>::clone(&embedder), index, CONFIG), embedder)

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! vitrine.json             [`Header`]: what the generation is made of
-//! products/00000000.jsonl  some products, a line of JSON for each: {"product": …}
+//! products/00000000.jsonl  some products, a line of JSON for each: {"product": …, "digest": …}
 //! vectors/00000000.f32     their vectors: of each product one for each of its pictures, then that of its text; numbers
 //!                          are 32-bit floats, little-endian, as many to a vector as the model has dimensions
 //! products/00000001.jsonl  … and so on
@@ -97,6 +97,9 @@ struct End {
 #[derive(Debug, Serialize, Deserialize)]
 struct Line<P = Product> {
     product: P,
+    /// What it was made of, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
 }
 
 fn products_entry(chunk: usize) -> String {

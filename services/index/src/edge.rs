@@ -12,6 +12,7 @@
 //! A generation is opened by one process at a time: Qdrant Edge locks its directory.
 
 mod build;
+mod carry;
 mod catalog;
 mod directory;
 mod filter;
@@ -36,11 +37,15 @@ use vitrine_core::{
     Chain,
     compute::{self, ComputeError, ComputePool},
     embed::ModelInfo,
-    index::{Generation, GenerationBuilder, IndexError, ProductIndex},
+    index::{Generation, GenerationBuilder, IndexError, ProductIndex, Start},
     product::{CatalogName, Schema},
 };
 
-use self::{build::EdgeBuilder, catalog::Catalog, directory::CatalogDirectory};
+use self::{
+    build::{Building, EdgeBuilder},
+    catalog::Catalog,
+    directory::CatalogDirectory,
+};
 use crate::{
     ServedIndex,
     error::{failed, unavailable},
@@ -64,6 +69,8 @@ pub struct EdgeOptions {
     /// How vectors of new generations are kept a second time, smaller and always in memory. The vectors themselves are
     /// then in memory only as far as the page cache has them.
     pub quantisation: Quantisation,
+    /// Threads that build the graphs of new generations; 0 is one for each core.
+    pub build_threads: usize,
 }
 
 /// All catalogues below one directory.
@@ -71,8 +78,7 @@ pub struct EdgeOptions {
 pub struct EdgeIndex {
     root: PathBuf,
     pool: Arc<ComputePool>,
-    generations_kept: usize,
-    quantisation: Quantisation,
+    building: Building,
     /// Those that were published, as far as somebody has looked.
     catalogs: Mutex<BTreeMap<CatalogName, Arc<Catalog>>>,
     /// Whether the catalogues could be listed when that was last tried.
@@ -90,8 +96,11 @@ impl EdgeIndex {
         Ok(Self {
             root: options.root,
             pool: Arc::new(pool),
-            generations_kept: options.generations_kept.max(1),
-            quantisation: options.quantisation,
+            building: Building {
+                generations_kept: options.generations_kept.max(1),
+                quantisation: options.quantisation,
+                threads: options.build_threads,
+            },
             catalogs: Mutex::default(),
             listed: AtomicBool::new(true),
         })
@@ -130,12 +139,12 @@ impl ProductIndex for EdgeIndex {
         catalog: &CatalogName,
         model: &ModelInfo,
         schema: &Schema,
+        start: Start,
     ) -> Result<Box<dyn GenerationBuilder>, IndexError> {
         let directory = CatalogDirectory::new(&self.root, catalog);
-        let (catalog, model, schema) = (catalog.clone(), model.clone(), schema.clone());
-        let (pool, generations_kept, quantisation) = (Arc::clone(&self.pool), self.generations_kept, self.quantisation);
-        let begin =
-            move || EdgeBuilder::begin(directory, generations_kept, quantisation, &catalog, model, schema, pool);
+        let (catalog, made_of) = (catalog.clone(), (model.clone(), schema.clone()));
+        let (pool, building) = (Arc::clone(&self.pool), self.building);
+        let begin = move || EdgeBuilder::begin(directory, building, &catalog, made_of, start, pool);
         Ok(Box::new(blocking("begin a generation", begin).await?))
     }
 }

@@ -1,17 +1,21 @@
 //! How a product is kept at a point, for both of Qdrant's shapes.
 //!
-//! Payload: `product`, the whole product as a text of JSON, which is read faster than a tree; `a.<attribute>`, what
+//! Payload: `product`, the whole product as a text of JSON, which is read faster than a tree; [`DIGEST`], what it was made
+//! of, if that is known; `a.<attribute>`, what
 //! filters look at: a text, number or bool, an amount of money as `a.<attribute>.<currency>` in micros, a path as its
 //! full text; `under.<attribute>`, all prefixes of a path.
 
 use serde_json::{Map, Value, json};
 use uuid::{Builder, Uuid};
 use vitrine_core::{
-    index::{IndexError, Target},
+    index::{Digest, IndexError, IndexedProduct, Target},
     product::{AttributeType, AttributeValue, Currency, Product, ProductId, Schema},
 };
 
 use crate::error::{failed, unavailable};
+
+/// Key of what a product and its vectors were made of.
+pub(crate) const DIGEST: &str = "digest";
 
 /// Name of the vector that a query with this target searches.
 pub(crate) fn vector_name(target: Target) -> &'static str {
@@ -74,7 +78,8 @@ pub(crate) fn payload_indexes(schema: &Schema) -> Vec<(String, IndexKind)> {
 }
 
 /// The payload of a product.
-pub(crate) fn to_payload(product: &Product) -> Result<Map<String, Value>, IndexError> {
+pub(crate) fn to_payload(indexed: &IndexedProduct) -> Result<Map<String, Value>, IndexError> {
+    let IndexedProduct { product, digest, .. } = indexed;
     let whole = serde_json::to_string(product).map_err(failed(format!("index product `{}`", product.id)))?;
     let (mut attributes, mut under) = (Map::new(), Map::new());
     for (name, value) in &product.attributes {
@@ -94,7 +99,13 @@ pub(crate) fn to_payload(product: &Product) -> Result<Map<String, Value>, IndexE
         attributes.insert(name.clone(), value);
     }
     let parts = [("product", whole.into()), ("a", attributes.into()), ("under", under.into())];
-    Ok(parts.into_iter().map(|(name, part)| (name.to_owned(), part)).collect())
+    let parts = parts.into_iter().chain(digest.map(|digest| (DIGEST, digest.to_string().into())));
+    Ok(parts.map(|(name, part)| (name.to_owned(), part)).collect())
+}
+
+/// The digest in a payload, of which this is `digest`.
+pub(crate) fn to_digest(digest: Option<&Value>) -> Option<Digest> {
+    digest?.as_str()?.parse().ok()
 }
 
 /// The product in a payload, of which this is `product`.

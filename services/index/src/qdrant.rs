@@ -29,7 +29,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use vitrine_core::{
     Chain,
     embed::ModelInfo,
-    index::{Generation, GenerationBuilder, IndexError, ProductIndex},
+    index::{Generation, GenerationBuilder, IndexError, ProductIndex, Start},
     product::{CatalogName, Schema},
 };
 
@@ -223,6 +223,7 @@ impl ProductIndex for QdrantIndex {
         catalog: &CatalogName,
         model: &ModelInfo,
         schema: &Schema,
+        start: Start,
     ) -> Result<Box<dyn GenerationBuilder>, IndexError> {
         let connection = Arc::new(self.connection.patient());
         let site = Site {
@@ -240,7 +241,7 @@ impl ProductIndex for QdrantIndex {
             searching,
             oversampling,
         });
-        Ok(Box::new(QdrantBuilder::begin(site, model, schema, open).await?))
+        Ok(Box::new(QdrantBuilder::begin(site, model, schema, start, open).await?))
     }
 }
 

@@ -467,6 +467,7 @@ impl Reader {
         all_cores: impl FnOnce(usize) -> usize,
     ) -> IndexPlace {
         let edge = EdgeOptions {
+            build_threads: 0,
             root: self.parse("index_dir", "data/index"),
             threads: all_cores(self.number("index_threads", 0, 0..=1024)),
             queue_size_max,

@@ -9,9 +9,10 @@ use std::{
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use vitrine_core::{
+    Invalid,
     embed::{Embedding, ModelInfo},
     gate::{self, Probe},
-    index::{GenerationInfo, IndexedProduct, ProductIndex, SealedGeneration},
+    index::{GenerationInfo, IndexedProduct, ProductIndex, SealedGeneration, Start},
     product::CatalogName,
 };
 
@@ -60,7 +61,7 @@ pub async fn restore(
 ) -> Result<Box<dyn SealedGeneration>, ArchiveError> {
     let contents = check(file).await?;
     let GenerationInfo { model, schema, products, .. } = &contents.info;
-    let mut builder = index.build(catalog, model, schema).await?;
+    let builder = index.build(catalog, model, schema, Start::Empty).await?;
     let (sender, mut receiver) = mpsc::channel(1);
     let (path, dimensions) = (file.to_owned(), model.dimensions);
     let reading = blocking(file, move || {
@@ -75,7 +76,9 @@ pub async fn restore(
             let stride = (products / PROBES).max(1);
             for indexed in &chunk {
                 let first = indexed.image_embeddings.first().filter(|_| added % stride == 0);
-                probes.extend(first.map(|first| Probe { id: indexed.product.id.clone(), embedding: first.clone() }));
+                probes.extend(
+                    first.map(|first| Probe { id: indexed.product.id.clone(), embedding: Some(first.clone()) }),
+                );
                 added += 1;
             }
             builder.add(chunk).await?;
@@ -225,12 +228,14 @@ fn decode(lines: &[u8], vectors: &[u8], dimensions: usize) -> Result<Vec<Indexed
     };
     let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let products = lines.map(|line| {
-        let Line { product } = serde_json::from_slice::<Line>(line).map_err(|error| error.to_string())?;
+        let Line { product, digest } = serde_json::from_slice::<Line>(line).map_err(|error| error.to_string())?;
         let missing = || format!("product `{}` has a vector that is none", product.id);
         let images = product.image_links.iter().map(|_| embedding().ok_or_else(missing));
         let image_embeddings = images.collect::<Result<Vec<_>, String>>()?;
         let text_embedding = embedding().ok_or_else(missing)?;
-        Ok(IndexedProduct { product, image_embeddings, text_embedding })
+        let digest = digest.map(|digest| digest.parse()).transpose();
+        let digest = digest.map_err(|invalid: Invalid| format!("product `{}`: {invalid}", product.id))?;
+        Ok(IndexedProduct { product, image_embeddings, text_embedding, digest })
     });
     let products = products.collect::<Result<Vec<_>, String>>()?;
     if vectors.next().is_some() {

@@ -136,13 +136,13 @@ impl Writer {
 }
 
 fn encode(indexed: &IndexedProduct, lines: &mut Vec<u8>, vectors: &mut Vec<u8>) -> Result<(), IndexError> {
-    let IndexedProduct { product, image_embeddings, text_embedding } = indexed;
+    let IndexedProduct { product, image_embeddings, text_embedding, digest } = indexed;
     if product.image_links.len() != image_embeddings.len() {
         let (pictures, found) = (product.image_links.len(), image_embeddings.len());
         let reason = format!("it has {pictures} pictures and {found} vectors of them");
         return Err(unavailable(format!("read product `{}`", product.id), reason));
     }
-    let line = serde_json::to_writer(&mut *lines, &Line { product });
+    let line = serde_json::to_writer(&mut *lines, &Line { product, digest: digest.map(|digest| digest.to_string()) });
     line.map_err(failed(format!("write product `{}`", product.id)))?;
     lines.push(b'\n');
     for embedding in image_embeddings.iter().chain([text_embedding]) {

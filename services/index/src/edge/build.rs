@@ -1,6 +1,6 @@
 //! Filling a new generation.
 
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use qdrant_edge::{
@@ -9,12 +9,16 @@ use qdrant_edge::{
 use vitrine_core::{
     compute::ComputePool,
     embed::ModelInfo,
-    index::{Generation, GenerationBuilder, GenerationInfo, IndexError, IndexedProduct, SealedGeneration},
-    product::{CatalogName, Schema},
+    index::{
+        Digest, Generation, GenerationBuilder, GenerationInfo, IndexError, IndexedProduct, Origin, SealedGeneration,
+        Start,
+    },
+    product::{CatalogName, ProductId, Schema},
 };
 
 use super::{
     blocking,
+    carry::{Staying, Wanted, carry, digests},
     directory::{BuildLock, CatalogDirectory, GenerationDirectory},
     generation::{EdgeGeneration, Shard},
     graph::{config, regraphed},
@@ -53,7 +57,21 @@ pub(super) struct EdgeBuilder {
     shard: Arc<Shard>,
     partial: Partial,
     info: GenerationInfo,
+    origin: Origin,
+    /// What stays, if it has begun with what serves.
+    staying: Option<Arc<Staying>>,
+    /// Threads that build graphs; 0 is one for each core.
+    threads: usize,
     pool: Arc<ComputePool>,
+}
+
+/// How generations are built.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Building {
+    pub(super) generations_kept: usize,
+    pub(super) quantisation: Quantisation,
+    /// Threads that build graphs; 0 is one for each core.
+    pub(super) threads: usize,
 }
 
 /// A generation that is whole and does not serve yet.
@@ -65,28 +83,47 @@ struct EdgeSealed {
 impl EdgeBuilder {
     pub(super) fn begin(
         catalog: CatalogDirectory,
-        generations_kept: usize,
-        quantisation: Quantisation,
+        building: Building,
         name: &CatalogName,
-        model: ModelInfo,
-        schema: Schema,
+        (model, schema): (ModelInfo, Schema),
+        start: Start,
         pool: Arc<ComputePool>,
     ) -> Result<Self, IndexError> {
         const CONTEXT: &str = "begin a generation";
         let lock = catalog.lock().map_err(failed(CONTEXT))?;
         let lock = lock.ok_or_else(|| IndexError::Locked(name.clone()))?;
         let (id, directory) = catalog.begin(&lock).map_err(failed(CONTEXT))?;
+        let Building { generations_kept, quantisation, threads } = building;
+        let carried = match (start, lock.replaces.as_deref()) {
+            (Start::Empty, _) => Err("all products were to be made anew".to_owned()),
+            (Start::Serving, None) => Err("nothing serves yet".to_owned()),
+            (Start::Serving, Some(serving)) => {
+                let wanted = Wanted { model: &model, schema: &schema, quantisation };
+                carry(&catalog, serving, &directory, &wanted).map(|shard| (shard, serving.to_owned()))
+            }
+        };
         let shard_path = directory.shard();
         let partial = Partial { name: name.clone(), catalog, directory: Some(directory), generations_kept, lock };
-        let shard = EdgeShard::new(&shard_path, config(model.dimensions, quantisation)).map_err(failed(CONTEXT))?;
-        for (field_name, field_type) in payload_indexes(&schema) {
-            let create = CreateIndex { field_name, field_schema: Some(field_type.into()) };
-            let create = UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(create));
-            shard.update(create).map_err(failed(CONTEXT))?;
-        }
+        let (shard, origin) = match carried {
+            Ok((shard, serving)) => (shard, Origin::Generation(serving)),
+            Err(reason) => (empty(&shard_path, &model, &schema, quantisation)?, Origin::Nothing(reason)),
+        };
+        let staying = matches!(origin, Origin::Generation(_)).then(Arc::default);
         let info = GenerationInfo { id, model, schema, products: 0 };
-        Ok(Self { shard: Arc::new(Shard::new(shard)), partial, info, pool })
+        Ok(Self { shard: Arc::new(Shard::new(shard)), partial, info, origin, staying, threads, pool })
     }
+}
+
+/// A shard without products, that can be filtered by every attribute.
+fn empty(path: &Path, model: &ModelInfo, schema: &Schema, quantisation: Quantisation) -> Result<EdgeShard, IndexError> {
+    const CONTEXT: &str = "begin a generation";
+    let shard = EdgeShard::new(path, config(model.dimensions, quantisation)).map_err(failed(CONTEXT))?;
+    for (field_name, field_type) in payload_indexes(schema) {
+        let create = CreateIndex { field_name, field_schema: Some(field_type.into()) };
+        let create = UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(create));
+        shard.update(create).map_err(failed(CONTEXT))?;
+    }
+    Ok(shard)
 }
 
 /// The same shard without the log of what was added: as large as the vectors are, on disk and mapped into memory.
@@ -98,11 +135,33 @@ fn without_log(shard: Shard, directory: &GenerationDirectory) -> Result<Shard, I
 
 #[async_trait]
 impl GenerationBuilder for EdgeBuilder {
-    async fn add(&mut self, products: Vec<IndexedProduct>) -> Result<(), IndexError> {
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    async fn known(&self, ids: &[ProductId]) -> Result<Vec<Option<Digest>>, IndexError> {
+        if self.staying.is_none() {
+            return Ok(vec![None; ids.len()]);
+        }
+        let (shard, ids) = (Arc::clone(&self.shard), ids.to_owned());
+        blocking("read from the index", move || digests(&shard, &ids)).await
+    }
+
+    async fn keep(&self, ids: &[ProductId]) -> Result<(), IndexError> {
+        if let Some(staying) = &self.staying {
+            staying.keep(ids);
+        }
+        Ok(())
+    }
+
+    async fn add(&self, products: Vec<IndexedProduct>) -> Result<(), IndexError> {
         let dimensions = self.info.model.dimensions;
-        let shard = Arc::clone(&self.shard);
+        let (shard, staying) = (Arc::clone(&self.shard), self.staying.clone());
         blocking("add products", move || {
             refuse_misshapen(&products, dimensions)?;
+            if let Some(staying) = staying {
+                staying.add(&products);
+            }
             let points = products.iter().map(|indexed| Ok(to_point(indexed)?.into()));
             let points = PointInsertOperations::PointsList(points.collect::<Result<_, IndexError>>()?);
             let upsert = UpdateOperation::PointOperation(PointOperations::UpsertPoints(points));
@@ -112,18 +171,22 @@ impl GenerationBuilder for EdgeBuilder {
     }
 
     async fn seal(self: Box<Self>) -> Result<Box<dyn SealedGeneration>, IndexError> {
-        let Self { shard, partial, mut info, pool } = *self;
-        let shard =
-            Arc::into_inner(shard).ok_or_else(|| unavailable("seal a generation", "products are being added"))?;
+        let Self { shard, partial, mut info, staying, threads, pool, .. } = *self;
+        let in_use = || unavailable("seal a generation", "products are being added");
+        let shard = Arc::into_inner(shard).ok_or_else(in_use)?;
+        let staying = staying.map(|staying| Arc::into_inner(staying).ok_or_else(in_use)).transpose()?;
         let sealed = blocking("seal a generation", move || {
+            if let Some(staying) = staying {
+                staying.remove_others(&shard)?;
+            }
             let shard = match &partial.directory {
                 Some(directory) => without_log(shard, directory)?,
                 None => shard,
             };
             info.products = shard.products()?;
             shard.with("seal a generation", |shard| {
-                let regraphed = regraphed(&shard.config(), info.products);
-                regraphed.map_or(Ok(()), |hnsw| shard.set_hnsw_config(hnsw))?;
+                let regraphed = regraphed(&shard.config(), info.products, threads);
+                shard.set_hnsw_config(regraphed)?;
                 shard.optimize()
             })?;
             if let Some(directory) = &partial.directory {

@@ -39,12 +39,22 @@ pub(super) struct GenerationDirectory {
     pub(super) path: PathBuf,
 }
 
+/// What becomes of the log when a shard is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LogFiles {
+    /// A new one is made when the copy is opened. Enough to read: the log is never read but for the number of the last
+    /// change.
+    LeftOut,
+    /// It is copied, for changes to come, which need a higher number.
+    Copied,
+}
+
 /// The right to build a generation of a catalogue; given up when dropped, or by the system when the process dies.
 #[derive(Debug)]
 pub(super) struct BuildLock {
     _file: File,
     /// The generation that served when it was taken.
-    replaces: Option<String>,
+    pub(super) replaces: Option<String>,
 }
 
 /// The right to change what serves a catalogue and what is kept of it, for a moment; given up as a [`BuildLock`] is.
@@ -250,13 +260,7 @@ impl CatalogDirectory {
         let (from, to) = (self.generation(id), copy.directory());
         fs::create_dir(to.shard())?;
         fs::copy(from.info(), to.info())?;
-        for entry in fs::read_dir(from.shard())? {
-            let path = entry?.path();
-            // The log is written whenever a shard is opened, and never read; a new one is made.
-            if let Some(name) = path.file_name().filter(|name| *name != LOG) {
-                copy_tree(&path, &to.shard().join(name))?;
-            }
-        }
+        from.copy_shard(to, LogFiles::LeftOut)?;
         Ok(copy)
     }
 
@@ -269,6 +273,17 @@ impl GenerationDirectory {
     /// Where Qdrant Edge keeps its files.
     pub(super) fn shard(&self) -> PathBuf {
         self.path.join("shard")
+    }
+
+    /// Copies Qdrant Edge's files, which do not change while a generation serves, to where there are none yet.
+    pub(super) fn copy_shard(&self, to: &Self, log: LogFiles) -> io::Result<()> {
+        for entry in fs::read_dir(self.shard())? {
+            let path = entry?.path();
+            if let Some(name) = path.file_name().filter(|name| *name != LOG || log == LogFiles::Copied) {
+                copy_tree(&path, &to.shard().join(name))?;
+            }
+        }
+        Ok(())
     }
 
     /// Its size on disk, in bytes. What others remove meanwhile does not count.

@@ -29,7 +29,7 @@ use super::{
     directory::{GenerationDirectory, ReadingCopy},
     filter::to_filter,
     graph,
-    point::{sides, to_embeddings, to_product},
+    point::{sides, to_digest, to_embeddings, to_product},
     refused,
 };
 use crate::{
@@ -336,7 +336,8 @@ fn indexed(record: &Record) -> Result<IndexedProduct, IndexError> {
     let image_embeddings = to_embeddings(record.vector.as_ref(), Target::Image);
     let text = to_embeddings(record.vector.as_ref(), Target::Text).pop();
     let text_embedding = text.ok_or_else(|| unavailable("read a product", "it has no text vector"))?;
-    Ok(IndexedProduct { product: to_product(record.payload.as_ref())?, image_embeddings, text_embedding })
+    let (product, digest) = (to_product(record.payload.as_ref())?, to_digest(record.payload.as_ref()));
+    Ok(IndexedProduct { product, image_embeddings, text_embedding, digest })
 }
 
 /// What of a point is read.

@@ -37,7 +37,7 @@ pub(super) fn config(dimensions: usize, quantisation: Quantisation) -> EdgeConfi
             m: 16,
             ef_construct: 100,
             full_scan_threshold: SCAN_KIB_MIN,
-            // One for each core.
+            // Set when a graph is built.
             max_indexing_threads: 0,
             on_disk: None,
             // As many edges among the products of one value of an attribute, where those are too many to be compared one by
@@ -56,15 +56,16 @@ pub(super) fn config(dimensions: usize, quantisation: Quantisation) -> EdgeConfi
     }
 }
 
-/// How the graphs of so many products are to be made, where that is not how they are made now. Any change builds them
-/// all again, so what is right to a factor of two stays.
-pub(super) fn regraphed(config: &EdgeConfig, products: usize) -> Option<HnswIndexConfig> {
+/// How the graphs of so many products are to be made, by so many threads. Another threshold than now builds them all again,
+/// so one that is right to a factor of two stays.
+pub(super) fn regraphed(config: &EdgeConfig, products: usize, threads: usize) -> HnswIndexConfig {
     let dimensions = config.vectors.get(vector_name(Target::Text)).map_or(0, |vector| vector.size);
     let kib = products.div_ceil(SCAN_RATIO) * dimensions * size_of::<f32>() / 1024;
     let kib_max = SCAN_KIB_MAX * quantisation(config).ratio();
     let kib = kib.clamp(SCAN_KIB_MIN, kib_max);
     let now = config.hnsw_config.full_scan_threshold;
-    (kib > 2 * now || now > 2 * kib).then_some(HnswIndexConfig { full_scan_threshold: kib, ..config.hnsw_config })
+    let full_scan_threshold = if kib > 2 * now || now > 2 * kib { kib } else { now };
+    HnswIndexConfig { full_scan_threshold, max_indexing_threads: threads, ..config.hnsw_config }
 }
 
 fn quantized(kind: Quantisation) -> Option<QuantizationConfig> {
@@ -121,7 +122,7 @@ mod tests {
             (1_000_000, Quantisation::Int8, 262_144),
             (100_000_000, Quantisation::Int8, 262_144),
         ] {
-            let regraphed = regraphed(&config(512, quantisation), products).unwrap();
+            let regraphed = regraphed(&config(512, quantisation), products, 0);
             assert_eq!(regraphed.full_scan_threshold, kib, "{products} {quantisation:?}");
         }
     }
@@ -129,10 +130,13 @@ mod tests {
     #[test]
     fn graphs_stay_as_they_are_until_there_are_twice_as_many_products_or_half() {
         let mut config = config(512, Quantisation::Int8);
-        assert_eq!(regraphed(&config, 35_000), None);
-        config.hnsw_config = regraphed(&config, 200_000).unwrap();
-        assert!([110_000, 200_000, 390_000].iter().all(|products| regraphed(&config, *products).is_none()));
-        assert!(regraphed(&config, 90_000).is_some() && regraphed(&config, 500_000).is_some());
+        let stays = |config: &EdgeConfig, products| {
+            regraphed(config, products, 1).full_scan_threshold == config.hnsw_config.full_scan_threshold
+        };
+        assert!(stays(&config, 35_000));
+        config.hnsw_config = regraphed(&config, 200_000, 1);
+        assert!([110_000, 200_000, 390_000].iter().all(|products| stays(&config, *products)));
+        assert!(!stays(&config, 90_000) && !stays(&config, 500_000));
     }
 
     #[test]

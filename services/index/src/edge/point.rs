@@ -5,13 +5,13 @@ use qdrant_edge::{
 };
 use vitrine_core::{
     embed::Embedding,
-    index::{IndexError, IndexedProduct, Target},
+    index::{Digest, IndexError, IndexedProduct, Target},
     product::{Product, Schema},
 };
 
 use crate::{
     error::unavailable,
-    payload::{self, IndexKind, point_id, to_payload, vector_name},
+    payload::{self, DIGEST, IndexKind, point_id, to_payload, vector_name},
 };
 
 /// A key of the payload.
@@ -39,13 +39,18 @@ pub(super) fn to_point(indexed: &IndexedProduct) -> Result<PointStruct, IndexErr
         (vector_name(Target::Image), images),
         (vector_name(Target::Text), Vector::new_dense(indexed.text_embedding.values().to_vec())),
     ]);
-    let payload = serde_json::Value::Object(to_payload(&indexed.product)?);
+    let payload = serde_json::Value::Object(to_payload(indexed)?);
     Ok(PointStruct::new(PointId::Uuid(point_id(&indexed.product.id)), vectors, payload))
 }
 
 /// The product in a payload.
 pub(super) fn to_product(payload: Option<&qdrant_edge::Payload>) -> Result<Product, IndexError> {
     payload::to_product(payload.and_then(|payload| payload.0.get("product")))
+}
+
+/// The digest in a payload.
+pub(super) fn to_digest(payload: Option<&qdrant_edge::Payload>) -> Option<Digest> {
+    payload::to_digest(payload.and_then(|payload| payload.0.get(DIGEST)))
 }
 
 /// The vectors of one side of a product, each of length 1: its pictures', or its text's.

@@ -15,13 +15,17 @@
 //! - **What serves is whole**: the alias `<catalogue>` is only ever pointed to a collection that is sealed, and one call
 //!   moves it.
 //!
+//! With the model of what serves, a generation begins with that: products that have not changed are copied from collection
+//! to collection with their vectors. The server builds the graph again. It could be had from a snapshot of each node; but
+//! those are recovered node by node, over another port than gRPC's, and only into as many shards.
+//!
 //! Not guaranteed: a loader that is cut off from the server for longer than the watch, or suspended, may find its
 //! collection gone; its load fails then, and what serves stays. A person who points the alias to an older generation in
 //! the very moment in which a loader removes it as the oldest loses that generation: the server removes a collection
 //! whatever points to it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -38,11 +42,15 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
     time::Instant,
 };
+use uuid::Uuid;
 use vitrine_core::{
     embed::ModelInfo,
     generations::superseded,
-    index::{Generation, GenerationBuilder, GenerationInfo, IndexError, IndexedProduct, SealedGeneration, Target},
-    product::{CatalogName, Schema},
+    index::{
+        Digest, Generation, GenerationBuilder, GenerationInfo, IndexError, IndexedProduct, Origin, SealedGeneration,
+        Start, Target,
+    },
+    product::{CatalogName, ProductId, Schema},
 };
 
 use super::{
@@ -51,12 +59,12 @@ use super::{
     generation::QdrantGeneration,
     names::{collection, generation_id, is_publication, new_generation_id, publication},
     options::BuildOptions,
-    point::{field_type, to_point},
+    point::{Found, field_type, to_point},
 };
 use crate::{
     GRAPH_KIB_MIN,
     error::{failed, unavailable},
-    payload::{payload_indexes, vector_name},
+    payload::{payload_indexes, point_id, vector_name},
     quantisation::Quantisation,
     refuse_misshapen,
 };
@@ -244,6 +252,23 @@ impl Unpublished {
     }
 }
 
+impl Unpublished {
+    /// What can be begun with, and its collection.
+    async fn origin(&self, model: &ModelInfo) -> Result<(Origin, Option<String>), IndexError> {
+        let nothing = |reason: &str| Ok((Origin::Nothing(reason.to_owned()), None));
+        let Some(serving) = &self.replaces.collection else { return nothing("nothing serves yet") };
+        let described = self.site.connection.describe(serving).await?.and_then(Description::read).transpose()?;
+        let id = generation_id(&self.site.catalog, serving);
+        let Some(info) = id.zip(described).and_then(|(id, description)| description.into_info(id)) else {
+            return nothing("what serves is no whole generation");
+        };
+        if info.model != *model {
+            return nothing(&format!("another model made the vectors of generation {}", info.id));
+        }
+        Ok((Origin::Generation(info.id), Some(serving.clone())))
+    }
+}
+
 impl Drop for Unpublished {
     fn drop(&mut self) {
         self.beating.abort();
@@ -266,9 +291,15 @@ impl Drop for Unpublished {
 pub(super) struct QdrantBuilder {
     unpublished: Unpublished,
     info: GenerationInfo,
+    origin: Origin,
+    /// The collection that it begins with.
+    from: Option<String>,
     /// What makes a generation of the whole collection.
-    open: Box<dyn FnOnce(String, GenerationInfo) -> QdrantGeneration + Send>,
+    open: Open,
 }
+
+/// What makes a generation of a whole collection.
+pub(super) type Open = Box<dyn FnOnce(String, GenerationInfo) -> QdrantGeneration + Send + Sync>;
 
 /// A generation that is whole and does not serve yet.
 struct QdrantSealed {
@@ -281,7 +312,8 @@ impl QdrantBuilder {
         site: Site,
         model: &ModelInfo,
         schema: &Schema,
-        open: Box<dyn FnOnce(String, GenerationInfo) -> QdrantGeneration + Send>,
+        start: Start,
+        open: Open,
     ) -> Result<Self, IndexError> {
         const CONTEXT: &str = "begin a generation";
         site.connection.check_version().await?;
@@ -302,8 +334,33 @@ impl QdrantBuilder {
         for (key, kind) in payload_indexes(schema) {
             site.connection.index_field(name, &key, field_type(kind)).await.map_err(failed(CONTEXT))?;
         }
+        let (origin, from) = match start {
+            Start::Empty => (Origin::Nothing("all products were to be made anew".to_owned()), None),
+            Start::Serving => unpublished.origin(model).await?,
+        };
         let info = GenerationInfo { id, model: model.clone(), schema: schema.clone(), products: 0 };
-        Ok(Self { unpublished, info, open })
+        Ok(Self { unpublished, info, origin, from, open })
+    }
+
+    /// Writes products into the collection, a few megabytes at once.
+    async fn upsert(&self, products: &[IndexedProduct]) -> Result<(), IndexError> {
+        let Unpublished { site, collection, .. } = &self.unpublished;
+        let dimensions = self.info.model.dimensions;
+        let bytes = |indexed: &IndexedProduct| (indexed.image_embeddings.len() + 1) * dimensions * size_of::<f32>();
+        let (mut batch, mut batch_bytes) = (Vec::new(), 0);
+        for indexed in products {
+            batch_bytes += bytes(indexed);
+            batch.push(to_point(indexed)?);
+            if batch_bytes >= UPSERT_BYTES_MAX {
+                batch_bytes = 0;
+                let full = std::mem::take(&mut batch);
+                site.connection.upsert(collection, full).await.map_err(failed("add products"))?;
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        site.connection.upsert(collection, batch).await.map_err(failed("add products"))
     }
 }
 
@@ -380,30 +437,39 @@ pub(super) fn quantisation(kind: Quantisation) -> Option<Quantization> {
 
 #[async_trait]
 impl GenerationBuilder for QdrantBuilder {
-    async fn add(&mut self, products: Vec<IndexedProduct>) -> Result<(), IndexError> {
-        let dimensions = self.info.model.dimensions;
-        refuse_misshapen(&products, dimensions)?;
-        let Unpublished { site, collection, .. } = &self.unpublished;
-        let bytes = |indexed: &IndexedProduct| (indexed.image_embeddings.len() + 1) * dimensions * size_of::<f32>();
-        let (mut batch, mut batch_bytes) = (Vec::new(), 0);
-        for indexed in &products {
-            batch_bytes += bytes(indexed);
-            batch.push(to_point(indexed)?);
-            if batch_bytes >= UPSERT_BYTES_MAX {
-                batch_bytes = 0;
-                let full = std::mem::take(&mut batch);
-                site.connection.upsert(collection, full).await.map_err(failed("add products"))?;
-            }
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    async fn known(&self, ids: &[ProductId]) -> Result<Vec<Option<Digest>>, IndexError> {
+        let (Some(from), false) = (&self.from, ids.is_empty()) else { return Ok(vec![None; ids.len()]) };
+        let points: Vec<Uuid> = ids.iter().map(point_id).collect();
+        let found = self.unpublished.site.connection.digests(from, &points).await?;
+        let found: HashMap<_, _> = found.into_iter().collect();
+        Ok(points.iter().map(|point| found.get(point).copied().flatten()).collect())
+    }
+
+    async fn keep(&self, ids: &[ProductId]) -> Result<(), IndexError> {
+        let (Some(from), false) = (&self.from, ids.is_empty()) else { return Ok(()) };
+        let points: Vec<Uuid> = ids.iter().map(point_id).collect();
+        let found = self.unpublished.site.connection.retrieve(from, &points).await;
+        let found = found.map_err(failed(format!("read from {from}")))??;
+        let found = found.into_iter().map(Found::into_indexed).collect::<Result<Vec<_>, _>>()?;
+        if found.len() != points.len() {
+            let reason = format!("{} of {} products are there", found.len(), points.len());
+            return Err(unavailable(format!("read from {from}"), reason));
         }
-        if batch.is_empty() {
-            return Ok(());
-        }
-        site.connection.upsert(collection, batch).await.map_err(failed("add products"))
+        self.upsert(&found).await
+    }
+
+    async fn add(&self, products: Vec<IndexedProduct>) -> Result<(), IndexError> {
+        refuse_misshapen(&products, self.info.model.dimensions)?;
+        self.upsert(&products).await
     }
 
     async fn seal(self: Box<Self>) -> Result<Box<dyn SealedGeneration>, IndexError> {
         const CONTEXT: &str = "seal a generation";
-        let Self { unpublished, mut info, open } = *self;
+        let Self { unpublished, mut info, open, .. } = *self;
         let Unpublished { site, collection, .. } = &unpublished;
         green(&site.connection, collection, site.options.green_wait_max).await?;
         info.products = site.connection.count(collection).await.map_err(failed(CONTEXT))?;

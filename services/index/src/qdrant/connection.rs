@@ -6,8 +6,9 @@ use qdrant_client::{
     Qdrant, QdrantError,
     qdrant::{
         AliasOperations, ChangeAliases, CollectionInfo, CountPoints, CreateCollection, CreateFieldIndexCollection,
-        DeleteCollection, FieldType, GetPoints, PointId, PointStruct, QueryBatchPoints, QueryPoints, ReplicaState,
-        ScrollPoints, UpdateCollection, UpsertPoints, Value, collections_client::CollectionsClient,
+        DeleteCollection, FieldType, GetPoints, PayloadIncludeSelector, PointId, PointStruct, QueryBatchPoints,
+        QueryPoints, ReplicaState, ScrollPoints, UpdateCollection, UpsertPoints, Value, WithPayloadSelector,
+        collections_client::CollectionsClient, with_payload_selector::SelectorOptions,
     },
 };
 use tonic::{
@@ -16,13 +17,20 @@ use tonic::{
     transport::{ClientTlsConfig, Endpoint},
 };
 use uuid::Uuid;
-use vitrine_core::{Chain, index::IndexError, meter};
+use vitrine_core::{
+    Chain,
+    index::{Digest, IndexError},
+    meter,
+};
 
 use super::{
     options::{QdrantOptions, ServerUrl},
     point::Found,
 };
-use crate::error::{failed, unavailable};
+use crate::{
+    error::{failed, unavailable},
+    payload::DIGEST,
+};
 
 /// The oldest server that keeps metadata with a collection.
 const VERSION_MIN: (u32, u32) = (1, 16);
@@ -356,6 +364,26 @@ impl Connection {
         };
         let answer = self.call(self.reads, || self.client.get_points(get.clone())).await?;
         Ok(answer.result.into_iter().map(Found::retrieved).collect())
+    }
+
+    /// What the points of these names that are there were made of.
+    pub(super) async fn digests(
+        &self,
+        collection: &str,
+        ids: &[Uuid],
+    ) -> Result<Vec<(Uuid, Option<Digest>)>, IndexError> {
+        let digest = SelectorOptions::Include(PayloadIncludeSelector { fields: vec![DIGEST.to_owned()] });
+        let get = GetPoints {
+            collection_name: collection.to_owned(),
+            ids: ids.iter().map(|id| PointId::from(id.to_string())).collect(),
+            with_payload: Some(WithPayloadSelector { selector_options: Some(digest) }),
+            with_vectors: Some(false.into()),
+            ..GetPoints::default()
+        };
+        let answer = self.call(self.reads, || self.client.get_points(get.clone())).await;
+        let answer = answer.map_err(failed(format!("read from {collection}")))?;
+        let found = answer.result.into_iter().map(Found::retrieved);
+        found.map(|found| found.map(|found| (found.id, found.digest))).collect()
     }
 
     /// The point of this name or the next one, or the first of all, and those that follow, with payload and vectors.

@@ -11,13 +11,13 @@ use serde_json::Map;
 use uuid::Uuid;
 use vitrine_core::{
     embed::Embedding,
-    index::{IndexError, IndexedProduct, Target},
+    index::{Digest, IndexError, IndexedProduct, Target},
     product::Product,
 };
 
 use crate::{
     error::unavailable,
-    payload::{self, IndexKind, point_id, to_payload, vector_name},
+    payload::{self, DIGEST, IndexKind, point_id, to_payload, vector_name},
 };
 
 /// A point as it comes back, with as much of it as was asked for.
@@ -25,6 +25,8 @@ use crate::{
 pub(super) struct Found {
     pub(super) id: Uuid,
     product: Option<serde_json::Value>,
+    /// What it was made of, if that is known.
+    pub(super) digest: Option<Digest>,
     images: Vec<Embedding>,
     text: Option<Embedding>,
 }
@@ -49,7 +51,9 @@ impl Found {
         };
         let mut side = |target| named.remove(vector_name(target)).map(rows).unwrap_or_default();
         let (images, text) = (side(Target::Image), side(Target::Text).pop());
-        Ok(Self { id: read_id(id)?, product: payload.remove("product").map(Value::into_json), images, text })
+        let product = payload.remove("product").map(Value::into_json);
+        let digest = payload::to_digest(payload.remove(DIGEST).map(Value::into_json).as_ref());
+        Ok(Self { id: read_id(id)?, product, digest, images, text })
     }
 
     /// The vectors of one side of the product: its pictures', or its text's.
@@ -71,6 +75,7 @@ impl Found {
             product: payload::to_product(self.product.as_ref())?,
             image_embeddings: self.images,
             text_embedding,
+            digest: self.digest,
         })
     }
 }
@@ -106,7 +111,7 @@ pub(super) fn to_point(indexed: &IndexedProduct) -> Result<PointStruct, IndexErr
     let vectors = NamedVectors { vectors: vectors.into_iter().map(named).collect() };
     Ok(PointStruct {
         id: Some(point_id(&indexed.product.id).to_string().into()),
-        payload: to_values(to_payload(&indexed.product)?),
+        payload: to_values(to_payload(indexed)?),
         vectors: Some(Vectors { vectors_options: Some(VectorsOptions::Vectors(vectors)) }),
     })
 }

@@ -204,6 +204,7 @@ mod tests {
     fn a_restore_into_a_directory_keeps_vectors_as_it_is_told() {
         let place = || {
             IndexPlace::Directory(EdgeOptions {
+                build_threads: 0,
                 root: "somewhere".into(),
                 threads: 1,
                 queue_size_max: 8,

@@ -1,0 +1,143 @@
+//! Beginning a generation with the one that serves: its files are copied, what is new or changed goes into a part of its
+//! own, and what is gone is marked. The graph of what stays is not built again.
+
+use std::{
+    collections::HashSet,
+    fs,
+    sync::{Mutex, PoisonError},
+};
+
+use qdrant_edge::{
+    EdgeOptimizersConfig, EdgeShard, OperationResult, PointId, PointOperations, ScrollRequest, UpdateOperation,
+    WithPayloadInterface, WithVector,
+};
+use uuid::Uuid;
+use vitrine_core::{
+    Chain,
+    embed::ModelInfo,
+    index::{Digest, IndexError, IndexedProduct},
+    product::{ProductId, Schema},
+};
+
+use super::{
+    directory::{CatalogDirectory, GenerationDirectory, LogFiles},
+    generation::Shard,
+    graph,
+    point::{path, to_digest},
+};
+use crate::{
+    payload::{DIGEST, point_id},
+    quantisation::Quantisation,
+};
+
+/// Most parts that a generation is searched in. 4: changes of a few days lie beside the large part that they are changes
+/// of; then the small ones are joined, and the large one only when a fifth of it is gone.
+const PARTS_MAX: usize = 4;
+/// Points that are looked through, or removed, at once.
+const CHUNK: usize = 10_000;
+
+/// What the new generation must be.
+pub(super) struct Wanted<'a> {
+    pub(super) model: &'a ModelInfo,
+    pub(super) schema: &'a Schema,
+    pub(super) quantisation: Quantisation,
+}
+
+/// Copies a generation's files to a new place and opens them. Out: the shard, or why it is of no use; then the new place
+/// is empty.
+pub(super) fn carry(
+    catalog: &CatalogDirectory,
+    serving: &str,
+    to: &GenerationDirectory,
+    wanted: &Wanted<'_>,
+) -> Result<EdgeShard, String> {
+    let from = catalog.generation(serving);
+    let why = |error: IndexError| Chain(&error).to_string();
+    let info = from.read_info().map_err(why)?;
+    if info.model != *wanted.model {
+        return Err(format!("another model made the vectors of generation {serving}"));
+    }
+    if info.schema != *wanted.schema {
+        return Err(format!("the attributes of generation {serving} are others"));
+    }
+    let open = || {
+        from.copy_shard(to, LogFiles::Copied).map_err(|error| error.to_string())?;
+        let shard = EdgeShard::load(&to.shard(), None).map_err(|error| error.to_string())?;
+        let found = products(&shard).map_err(|error| error.to_string())?;
+        if found != info.products {
+            return Err(format!("{found} of its {} products are there", info.products));
+        }
+        if graph::quantisation(&shard.config()) != wanted.quantisation {
+            return Err("its vectors are quantised otherwise".to_owned());
+        }
+        let parts =
+            EdgeOptimizersConfig { default_segment_number: Some(PARTS_MAX), ..shard.config().optimizers.clone() };
+        shard.set_optimizers_config(parts).map_err(|error| error.to_string())?;
+        Ok(shard)
+    };
+    open().map_err(|reason| {
+        let shard = to.shard();
+        let emptied = fs::remove_dir_all(&shard).and_then(|()| fs::create_dir(&shard));
+        let emptied = emptied.err().map(|error| format!("; {}: {error}", shard.display())).unwrap_or_default();
+        format!("generation {serving} cannot be copied: {reason}{emptied}")
+    })
+}
+
+/// What stays of a generation that was carried over.
+#[derive(Debug, Default)]
+pub(super) struct Staying(Mutex<HashSet<Uuid>>);
+
+impl Staying {
+    /// These are kept.
+    pub(super) fn keep(&self, ids: &[ProductId]) {
+        self.extend(ids.iter().map(point_id));
+    }
+
+    /// These are added, in place of what was there of the same ids.
+    pub(super) fn add(&self, products: &[IndexedProduct]) {
+        self.extend(products.iter().map(|indexed| point_id(&indexed.product.id)));
+    }
+
+    fn extend(&self, points: impl Iterator<Item = Uuid>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(points);
+    }
+
+    /// Removes everything else.
+    pub(super) fn remove_others(self, shard: &Shard) -> Result<(), IndexError> {
+        let staying = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Some(None);
+        while let Some(offset) = next {
+            let request = ScrollRequest {
+                offset,
+                limit: Some(CHUNK),
+                with_payload: Some(WithPayloadInterface::Bool(false)),
+                with_vector: WithVector::Bool(false),
+                ..ScrollRequest::default()
+            };
+            let (records, following) = shard.with("read from the index", |shard| shard.scroll(request))?;
+            next = following.map(Some);
+            let stays = |point: &PointId| matches!(point, PointId::Uuid(uuid) if staying.contains(uuid));
+            let gone: Vec<_> = records.iter().map(|record| record.id).filter(|point| !stays(point)).collect();
+            if !gone.is_empty() {
+                let remove = UpdateOperation::PointOperation(PointOperations::DeletePoints { ids: gone });
+                shard.with("remove products", |shard| shard.update(remove))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the products of a shard were made of.
+pub(super) fn digests(shard: &Shard, ids: &[ProductId]) -> Result<Vec<Option<Digest>>, IndexError> {
+    let points: Vec<_> = ids.iter().map(|id| PointId::Uuid(point_id(id))).collect();
+    let payload = WithPayloadInterface::Fields(vec![path(DIGEST)]);
+    let read = |shard: &EdgeShard| shard.retrieve(&points, Some(payload), Some(WithVector::Bool(false)));
+    let records = shard.with("read from the index", read)?;
+    let known: std::collections::HashMap<_, _> =
+        records.iter().map(|record| (record.id, to_digest(record.payload.as_ref()))).collect();
+    Ok(points.iter().map(|point| known.get(point).copied().flatten()).collect())
+}
+
+fn products(shard: &EdgeShard) -> OperationResult<usize> {
+    shard.count(qdrant_edge::CountRequest { filter: None, exact: true })
+}
