@@ -66,7 +66,7 @@ fn product(number: usize) -> IndexedProduct {
 
 /// Every third is of another program, which knows no digests.
 fn digest(number: usize) -> Option<Digest> {
-    (number % 3 != 0).then(|| Digest::of([number.to_string().as_bytes()]))
+    (!number.is_multiple_of(3)).then(|| Digest::of([number.to_string().as_bytes()]))
 }
 
 async fn load(index: &dyn ProductIndex, catalog: &CatalogName, count: usize) {

@@ -1,13 +1,17 @@
 //! The command line.
 
 mod index;
+mod plan;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use vitrine_clip::{ExecutionProvider, Precision};
 
-pub use self::index::{BuildArguments, IndexArguments, IndexCommand, PlaceArguments};
+pub use self::{
+    index::{BuildArguments, IndexArguments, IndexCommand, PlaceArguments},
+    plan::{PlanArguments, PlannedModel},
+};
 use crate::settings::Flags;
 
 /// Visual product search that a shop runs itself.
@@ -28,6 +32,8 @@ pub enum Command {
     Search(SearchArguments),
     /// Look after the index's catalogues and their generations, beside servers that run.
     Index(Box<IndexArguments>),
+    /// Reckon what machines a catalogue needs, and what it outgrows first.
+    Plan(PlanArguments),
     /// Look at models.
     #[command(subcommand)]
     Model(ModelCommand),

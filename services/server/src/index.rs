@@ -22,6 +22,7 @@ use vitrine_index::{
     open,
 };
 
+pub(crate) use self::show::bytes;
 use crate::{
     cli::{IndexArguments, IndexCommand},
     settings::Settings,

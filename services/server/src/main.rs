@@ -7,7 +7,7 @@ use vitrine_core::Chain;
 use vitrine_server::{
     check_model,
     cli::{Cli, Command, ModelCommand},
-    look_after_index, search,
+    look_after_index, plan, search,
     serve::serve,
     settings::{EXIT_WRONG_SETTINGS, Settings},
     telemetry,
@@ -55,6 +55,10 @@ fn main() -> ExitCode {
                 return ExitCode::from(EXIT_WRONG_SETTINGS);
             }
         },
+        Command::Plan(arguments) => {
+            plan(&arguments);
+            Ok(())
+        }
         Command::Search(arguments) => search(&arguments),
         Command::Model(ModelCommand::Check(arguments)) => check_model(&arguments),
     };

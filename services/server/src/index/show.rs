@@ -103,8 +103,8 @@ fn to_json(kept: &KeptGeneration) -> Map<String, Json> {
 }
 
 /// A size for people: `12.3 MB`.
-pub(super) fn bytes(bytes: u64) -> String {
-    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")];
+pub(crate) fn bytes(bytes: u64) -> String {
+    let units = [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")];
     match units.into_iter().find(|(size, _)| bytes >= *size) {
         None => format!("{bytes} B"),
         Some((size, unit)) => format!("{}.{} {unit}", bytes / size, bytes % size * 10 / size),
@@ -117,9 +117,14 @@ mod tests {
 
     #[test]
     fn sizes_are_shown_in_units_of_a_thousand() {
-        for (size, shown) in
-            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (12_345_678, "12.3 MB"), (1 << 32, "4.2 GB")]
-        {
+        for (size, shown) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (12_345_678, "12.3 MB"),
+            (1 << 32, "4.2 GB"),
+            (1 << 42, "4.3 TB"),
+        ] {
             assert_eq!(bytes(size), shown);
         }
     }

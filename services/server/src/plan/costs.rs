@@ -1,0 +1,257 @@
+//! Unit costs: what one product, one search and one picture take, and where that was measured.
+//!
+//! Unless it says otherwise, a number comes from `make bench-index` (512 dimensions, one picture, ten attributes, Qdrant Edge,
+//! two cores) or `make bench-compare`, whose tables stand in benches/README.md. *Estimate* means that nobody measured it.
+
+use vitrine_index::Quantisation;
+
+use crate::cli::PlannedModel;
+
+/// Dimensions that the index was measured with.
+const DIMENSIONS: f64 = 512.0;
+/// Bytes of a number of a vector.
+const FLOAT_BYTES: f64 = 4.0;
+/// Share of the time of a search, or of building a graph, that is arithmetic on vectors, and so grows with their dimensions
+/// and number. Estimate.
+const ARITHMETIC_SHARE: f64 = 0.7;
+
+/// What an index takes of the disk beside its products, in bytes: what fits 10,000 (120 MB) and 100,000 products (621 MB).
+pub(super) const DISK_BYTES: f64 = 64e6;
+/// What a product takes of the disk beside its vectors, in bytes: attributes, their indexes, the edges of two graphs. The same
+/// two sizes.
+const PRODUCT_DISK_BYTES: f64 = 1470.0;
+/// What the log of a load takes of the disk until the load is sealed, in bytes for each number of each vector: they stand in it
+/// as text. From the 19 GB that the loader of a million products had open, of which the index was 5.7. A Qdrant server keeps a
+/// shorter log, but copies what it optimises; that the same is enough for it is an estimate.
+const LOG_BYTES: f64 = 11.0;
+
+/// What an open index takes of memory beside its products, in bytes: what fits 10,000 (196 MB) and 100,000 products (686 MB).
+pub(super) const MEMORY_BYTES: f64 = 142e6;
+/// What a product takes of memory beside its vectors when these are in memory, in bytes. The same two sizes.
+const PRODUCT_MEMORY_BYTES: f64 = 1350.0;
+/// The same where only quantised vectors are: 100,000 products with int8 (289 MB).
+const PRODUCT_MEMORY_BYTES_QUANTISED: f64 = 430.0;
+/// The part of it that cannot be read again from disk: 100,000 (100 MB) and 1,000,000 products (1.0 GB).
+const PRODUCT_PINNED_BYTES: f64 = 1000.0;
+
+/// Processor time of a search beside embedding and index, in ms: `vitrine, Search` and the index's own time in benches/README.md.
+pub(super) const SEARCH_OVERHEAD_MS: f64 = 0.4;
+/// p99 of the time that the index takes, over its p50. Measured: 2.0 for photos without a filter, 1.2 to 1.7 for the rest.
+pub(super) const P99_OF_P50: f64 = 1.7;
+
+/// A cost that grows by the same amount whenever there are ten times as many products, from 10,000 on.
+struct Growth {
+    /// Up to 10,000 products.
+    at_ten_thousand: f64,
+    /// More of it for each factor of ten.
+    per_decade: f64,
+}
+
+impl Growth {
+    fn at(&self, products: f64) -> f64 {
+        self.at_ten_thousand + self.per_decade * (products / 1e4).log10().max(0.0)
+    }
+}
+
+/// Processor time to add a product, in µs. Measured: 73, 100, 128 at 10,000, 100,000 and 1,000,000.
+const ADD: Growth = Growth { at_ten_thousand: 73.0, per_decade: 27.5 };
+/// Processor time to build a product's part of both graphs, in µs. Measured: 440, 790, 1227, the last without edges for the
+/// values of attributes.
+const BUILD: Growth = Growth { at_ten_thousand: 426.0, per_decade: 393.0 };
+/// Processor time of a search by photo in the index, in ms. Measured, p50: 0.46, 0.62, 0.97.
+const PHOTO: Growth = Growth { at_ten_thousand: 0.43, per_decade: 0.255 };
+/// The same by words: two vectors, a thousand candidates each. Measured: 3.2, 7.4, 10.2.
+const WORDS: Growth = Growth { at_ten_thousand: 3.4, per_decade: 3.5 };
+/// By photo, with a filter that a tenth of the products pass. Measured: 3.67 at 100,000; the rest is an estimate, since what is
+/// compared one by one is bounded.
+const PHOTO_FILTERED: Growth = Growth { at_ten_thousand: 0.8, per_decade: 2.9 };
+/// By words, with such a filter. Measured: 11.4 at 100,000 (19.2 where a fifth passes), 40.8 at 1,000,000 without edges for the
+/// values of attributes.
+const WORDS_FILTERED: Growth = Growth { at_ten_thousand: 3.4, per_decade: 15.0 };
+
+/// A catalogue's vectors.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Vectors {
+    pub(super) dimensions: f64,
+    /// Of a product. There is one vector for each, and one for the texts.
+    pub(super) pictures: f64,
+    pub(super) quantisation: Quantisation,
+}
+
+impl Vectors {
+    fn numbers(self) -> f64 {
+        self.dimensions * (self.pictures + 1.0)
+    }
+
+    /// Bytes of a product's quantised vectors. Measured with int8: 104 MB of disk and 108 of memory for 100,000 products; for
+    /// the others from their definition.
+    fn quantised_bytes(self) -> f64 {
+        let bytes = match self.quantisation {
+            Quantisation::None => 0.0,
+            Quantisation::Int8 => 1.0,
+            Quantisation::Product => 0.25,
+            Quantisation::Binary => 0.125,
+        };
+        1.03 * bytes * self.numbers()
+    }
+
+    /// Bytes that a product takes of the disk, of one generation that is whole.
+    pub(super) fn disk_bytes(self) -> f64 {
+        FLOAT_BYTES * self.numbers() + self.quantised_bytes() + PRODUCT_DISK_BYTES
+    }
+
+    /// Bytes of the log that a product takes besides, until its load is sealed.
+    pub(super) fn log_bytes(self) -> f64 {
+        LOG_BYTES * self.numbers()
+    }
+
+    /// Bytes that a product takes of the memory of an open index.
+    pub(super) fn memory_bytes(self) -> f64 {
+        match self.quantisation {
+            Quantisation::None => FLOAT_BYTES * self.numbers() + PRODUCT_MEMORY_BYTES,
+            Quantisation::Int8 | Quantisation::Binary | Quantisation::Product => {
+                self.quantised_bytes() + PRODUCT_MEMORY_BYTES_QUANTISED
+            }
+        }
+    }
+
+    /// Bytes of those that cannot be read again from disk.
+    pub(super) fn pinned_bytes(self) -> f64 {
+        let all = PRODUCT_PINNED_BYTES + self.quantised_bytes();
+        all.min(self.memory_bytes())
+    }
+
+    /// Processor seconds to add a product to an index of a size. Half of it grows with the vectors: estimate.
+    pub(super) fn add_seconds(self, products: f64) -> f64 {
+        let share = self.numbers() / (2.0 * DIMENSIONS);
+        ADD.at(products) / 1e6 * f64::midpoint(1.0, share)
+    }
+
+    /// Processor seconds to build a product's part of the graphs of an index of a size. Pictures are compared with pictures, each
+    /// with each, half of the time being theirs: estimate.
+    pub(super) fn build_seconds(self, products: f64) -> f64 {
+        let kind = match self.quantisation {
+            Quantisation::None => 1.0,
+            // Measured with 100,000 products: 52 seconds in place of 79. Binary is an estimate.
+            Quantisation::Int8 | Quantisation::Binary => 0.66,
+            // Estimate.
+            Quantisation::Product => 2.0,
+        };
+        BUILD.at(products) / 1e6 * kind * self.work(f64::midpoint(self.pictures * self.pictures, 1.0))
+    }
+
+    /// Milliseconds of a processor for a search in an index of a size; p50.
+    pub(super) fn search_ms(self, products: f64, words: bool, filtered: bool) -> f64 {
+        let growth = match (words, filtered) {
+            (false, false) => PHOTO,
+            (true, false) => WORDS,
+            (false, true) => PHOTO_FILTERED,
+            (true, true) => WORDS_FILTERED,
+        };
+        let kind = match self.quantisation {
+            Quantisation::None => 1.0,
+            // Measured with 100,000 products: 0.69 in place of 0.62 without a filter.
+            Quantisation::Int8 => 1.1,
+            // Estimates: four times as many candidates; tables in place of arithmetic.
+            Quantisation::Binary => 1.3,
+            Quantisation::Product => 2.0,
+        };
+        let vectors = if words { f64::midpoint(self.pictures, 1.0) } else { self.pictures };
+        growth.at(products) * kind * self.work(vectors)
+    }
+
+    /// How many times as long as measured it takes to compare so many vectors of these dimensions where it was one. Estimate.
+    fn work(self, vectors: f64) -> f64 {
+        1.0 - ARITHMETIC_SHARE + ARITHMETIC_SHARE * vectors * self.dimensions / DIMENSIONS
+    }
+}
+
+/// Milliseconds of a processor for a photo of 400×533 in a search, gRPC among it: `make bench-compare`, *vitrine, Embed*. One
+/// thread does it, so it is also how long it takes on an idle machine.
+pub(super) fn query_photo_ms(model: PlannedModel) -> f64 {
+    match model {
+        PlannedModel::Mini => 16.6,
+        PlannedModel::VitB32 => 93.0,
+        PlannedModel::VitB32Int8 => 32.0,
+    }
+}
+
+/// The same for a text of 3 to 12 words: of a search, and of a product.
+pub(super) fn text_ms(model: PlannedModel) -> f64 {
+    match model {
+        PlannedModel::Mini => 3.6,
+        PlannedModel::VitB32 => 11.9,
+        PlannedModel::VitB32Int8 => 4.5,
+    }
+}
+
+/// The same for a product's picture, of 1024×1024.
+pub(super) fn product_photo_ms(model: PlannedModel) -> f64 {
+    match model {
+        PlannedModel::Mini => 20.4,
+        PlannedModel::VitB32 => 95.3,
+        PlannedModel::VitB32Int8 => 35.8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(quantisation: Quantisation) -> Vectors {
+        Vectors { dimensions: 512.0, pictures: 1.0, quantisation }
+    }
+
+    fn near(what: &str, modelled: f64, measured: f64, slack: f64) {
+        assert!((modelled / measured - 1.0).abs() < slack, "{what}: {modelled} by the model, {measured} measured");
+    }
+
+    /// Rows of benches/README.md.
+    #[test]
+    fn what_was_measured_comes_out_again() {
+        for (products, disk_mb, memory_mb, add_s, build_s, photo_ms, words_ms) in [
+            (1e4, 120.0, 196.0, 0.73, 4.4, 0.46, 3.2),
+            (1e5, 621.0, 686.0, 10.0, 79.0, 0.62, 7.4),
+            (1e6, 5700.0, 5300.0, 128.0, 1227.0, 0.97, 10.24),
+        ] {
+            let vectors = measured(Quantisation::None);
+            near("disk", (DISK_BYTES + products * vectors.disk_bytes()) / 1e6, disk_mb, 0.1);
+            near("memory", (MEMORY_BYTES + products * vectors.memory_bytes()) / 1e6, memory_mb, 0.1);
+            near("add", products * vectors.add_seconds(products), add_s, 0.1);
+            near("build", products * vectors.build_seconds(products), build_s, 0.1);
+            near("photo", vectors.search_ms(products, false, false), photo_ms, 0.15);
+            near("words", vectors.search_ms(products, true, false), words_ms, 0.15);
+        }
+        let vectors = measured(Quantisation::Int8);
+        near("int8 disk", (DISK_BYTES + 1e5 * vectors.disk_bytes()) / 1e6, 725.0, 0.1);
+        near("int8 memory", (MEMORY_BYTES + 1e5 * vectors.memory_bytes()) / 1e6, 289.0, 0.1);
+        // Sixty megabytes of it are beside the products, and not in the model.
+        near("int8 pinned", 1e5 * vectors.pinned_bytes() / 1e6, 208.0, 0.3);
+        near("int8 build", 1e5 * vectors.build_seconds(1e5), 52.0, 0.1);
+        near("int8 photo", vectors.search_ms(1e5, false, false), 0.69, 0.15);
+        near("pinned", 1e6 * measured(Quantisation::None).pinned_bytes() / 1e6, 1000.0, 0.1);
+    }
+
+    #[test]
+    fn filtered_searches_are_within_a_quarter_of_what_was_measured_or_dearer() {
+        let vectors = measured(Quantisation::None);
+        near("photo", vectors.search_ms(1e5, false, true), 3.67, 0.25);
+        near("words, a fifth passes", vectors.search_ms(1e5, true, true), 19.2, 0.25);
+        near("words, a million", vectors.search_ms(1e6, true, true), 40.8, 0.25);
+        near("words, a million, p99", P99_OF_P50 * vectors.search_ms(1e6, true, true), 68.4, 0.25);
+    }
+
+    #[test]
+    fn more_dimensions_and_pictures_take_more_of_everything() {
+        for quantisation in [Quantisation::None, Quantisation::Int8, Quantisation::Binary, Quantisation::Product] {
+            let small = measured(quantisation);
+            for large in [Vectors { dimensions: 792.0, ..small }, Vectors { pictures: 4.0, ..small }] {
+                assert!(large.disk_bytes() > small.disk_bytes() && large.memory_bytes() > small.memory_bytes());
+                assert!(large.add_seconds(1e6) > small.add_seconds(1e6));
+                assert!(large.build_seconds(1e6) > small.build_seconds(1e6));
+                assert!(large.search_ms(1e6, false, false) > small.search_ms(1e6, false, false));
+                assert!(small.pinned_bytes() <= small.memory_bytes());
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! How far a catalogue can grow: what breaks first, on one machine and on the machines of a plan.
+
+use super::model::{Bound, Plan};
+use crate::cli::PlanArguments;
+
+/// What a catalogue can outgrow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Breaking {
+    Memory,
+    Disk,
+    Queries,
+    Load,
+    /// The time of a search on a machine with nothing else to do: more machines do not help.
+    Latency,
+}
+
+impl Breaking {
+    pub(super) const ALL: [Self; 5] = [Self::Memory, Self::Disk, Self::Queries, Self::Load, Self::Latency];
+
+    /// As it is called.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+            Self::Queries => "queries",
+            Self::Load => "load",
+            Self::Latency => "latency",
+        }
+    }
+
+    /// Machines that it asks for; none, if there is no number that is enough.
+    fn nodes(self, arguments: &PlanArguments, plan: &Plan) -> Option<f64> {
+        match self {
+            Self::Memory => Some(plan.nodes_by.get(Bound::Memory)),
+            Self::Disk => Some(plan.nodes_by.get(Bound::Disk)),
+            Self::Queries => Some(plan.nodes_by.get(Bound::Queries)),
+            Self::Load => Some(plan.nodes_by.get(Bound::Load)),
+            Self::Latency => (plan.query.p99_ms <= f64::from(arguments.p99_ms)).then_some(0.0),
+        }
+    }
+}
+
+/// The most products with which one of them holds.
+#[derive(Debug, Clone)]
+pub(super) struct Limit {
+    pub(super) what: Breaking,
+    /// With one copy on one machine, as Qdrant Edge has it. 0 if it does not hold with any; none if with 4 billion.
+    pub(super) one_machine_products: Option<u32>,
+    /// On as many machines as the plan has.
+    pub(super) plan_products: Option<u32>,
+}
+
+/// All of them.
+#[derive(Debug, Clone)]
+pub(super) struct Limits(pub(super) Vec<Limit>);
+
+impl Limits {
+    pub(super) fn of(arguments: &PlanArguments, plan: &Plan) -> Self {
+        let one = PlanArguments { replicas: 1, ..arguments.clone() };
+        let limit = |what| Limit {
+            what,
+            one_machine_products: most(what, &one, 1.0),
+            plan_products: most(what, arguments, plan.nodes),
+        };
+        Self(Breaking::ALL.into_iter().map(limit).collect())
+    }
+
+    /// What the plan outgrows first.
+    pub(super) fn first(&self) -> Option<&Limit> {
+        self.0.iter().filter(|limit| limit.plan_products.is_some()).min_by_key(|limit| limit.plan_products)
+    }
+
+    /// What one machine outgrows first.
+    pub(super) fn first_on_one(&self) -> Option<&Limit> {
+        self.0
+            .iter()
+            .filter(|limit| limit.one_machine_products.is_some())
+            .min_by_key(|limit| limit.one_machine_products)
+    }
+}
+
+/// The most products that so many machines are enough for; none, if they are enough for all that can be asked about.
+fn most(what: Breaking, arguments: &PlanArguments, nodes: f64) -> Option<u32> {
+    let enough = |products| {
+        let arguments = PlanArguments { products, ..arguments.clone() };
+        what.nodes(&arguments, &Plan::of(&arguments)).is_some_and(|asked| asked <= nodes)
+    };
+    if enough(u32::MAX) {
+        return None;
+    }
+    // Enough for `low`, or that is 0, and not for `high`.
+    let (mut low, mut high) = (0, u32::MAX);
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        if enough(middle) { low = middle } else { high = middle }
+    }
+    Some(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::arguments;
+
+    fn limits(line: &str) -> (Plan, Limits) {
+        let arguments = arguments(line);
+        let plan = Plan::of(&arguments);
+        let limits = Limits::of(&arguments, &plan);
+        (plan, limits)
+    }
+
+    #[test]
+    fn a_limit_is_the_last_size_with_which_the_machines_are_enough() {
+        let (plan, limits) = limits("--products 20000000 --changed-share 0.1");
+        let first = limits.first().unwrap();
+        let at = first.plan_products.unwrap();
+        assert!(at >= 20_000_000, "{limits:?}");
+        let with = |products: u32| Plan::of(&arguments(&format!("--products {products} --changed-share 0.1"))).nodes;
+        assert!(with(at) <= plan.nodes && with(at + 1) > plan.nodes, "{limits:?}");
+    }
+
+    #[test]
+    fn what_no_machine_can_do_breaks_with_no_products_at_all() {
+        let (_, limits) = limits("--products 1000 --p99-ms 10");
+        let first = limits.first().unwrap();
+        assert_eq!((first.what, first.plan_products), (Breaking::Latency, Some(0)));
+    }
+
+    #[test]
+    fn small_vectors_let_one_machine_hold_more() {
+        let one = |line: &str| {
+            let (_, limits) = limits(line);
+            limits.0.iter().find(|limit| limit.what == Breaking::Memory).unwrap().one_machine_products.unwrap()
+        };
+        assert!(one("--products 1 --quantisation int8") > 2 * one("--products 1"));
+    }
+}
