@@ -1,7 +1,7 @@
 //! A whole generation on disk, open for search.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
@@ -28,7 +28,7 @@ use vitrine_core::{
 use super::{
     directory::{GenerationDirectory, ReadingCopy},
     filter::to_filter,
-    graph,
+    graph::{self, Way},
     point::{sides, to_digest, to_embeddings, to_product},
     refused,
 };
@@ -293,7 +293,45 @@ impl Shard {
         filter: Option<Filter>,
         limit: usize,
     ) -> Result<Vec<(PointId, f32)>, IndexError> {
-        self.query(vector, filter, limit, graph::nearest(limit, self.quantisation))
+        let nearest = graph::nearest(limit, self.quantisation);
+        let Some(filter) = filter else { return self.query(vector, None, limit, nearest) };
+        let way = self.with("query the index", |shard| {
+            let count = |filter| shard.count(CountRequest { filter, exact: false });
+            let (products, passing) = (count(None)?, count(Some(filter.clone()))?);
+            Ok(graph::way(&shard.config(), products, passing, limit))
+        })?;
+        match way {
+            // Quantised vectors are compared fast enough to leave it to Qdrant, whose estimate may choose the graph.
+            Way::Scan if self.quantisation == Quantisation::None => {
+                self.query(vector, Some(filter), limit, SearchParams { exact: true, ..nearest })
+            }
+            Way::Scan => self.query(vector, Some(filter), limit, nearest),
+            Way::Unfiltered(count) => self.nearest_that_pass(vector, filter, limit, count),
+        }
+    }
+
+    /// The nearest that pass a filter, among so many that are the nearest without it; others, if those are too few.
+    fn nearest_that_pass(
+        &self,
+        vector: &QueryVector,
+        filter: Filter,
+        limit: usize,
+        unfiltered: usize,
+    ) -> Result<Vec<(PointId, f32)>, IndexError> {
+        let all = self.query(vector, None, unfiltered, graph::nearest(unfiltered, self.quantisation))?;
+        let ids = all.into_iter().map(|(id, _)| id).collect();
+        let among = [Condition::HasId(ids), Condition::Filter(filter.clone())];
+        let among = Filter { must: Some(among.into()), ..Filter::default() };
+        let exactly = SearchParams { exact: true, ..SearchParams::default() };
+        let mut found = self.query(vector, Some(among), limit, exactly)?;
+        if found.len() < limit {
+            let known: HashSet<PointId> = found.iter().map(|(id, _)| *id).collect();
+            let others = self.query(vector, Some(filter), limit, graph::sparse(limit, self.quantisation))?;
+            found.extend(others.into_iter().filter(|(id, _)| !known.contains(id)));
+            found.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            found.truncate(limit);
+        }
+        Ok(found)
     }
 
     fn query(
@@ -346,4 +384,54 @@ enum Part {
     Payload,
     Vectors,
     All,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use qdrant_edge::{PointInsertOperations, PointOperations, UpdateOperation};
+    use vitrine_core::{
+        embed::Embedding,
+        product::{AttributeValue, Product},
+    };
+
+    use super::*;
+    use crate::{
+        edge::{graph::config, point::to_point},
+        filter::Clause,
+    };
+
+    /// Product n is at n hundredths of a right angle from the query, and of the brand `even` or `odd`.
+    fn product(number: u16) -> IndexedProduct {
+        let id = ProductId::new(number.to_string(), "id").unwrap();
+        let angle = f32::from(number) / 100.0;
+        let embedding = Embedding::normalized(vec![angle.cos(), angle.sin()]).unwrap();
+        let brand = AttributeValue::Keyword(["even", "odd"][usize::from(number % 2)].to_owned());
+        let attributes = BTreeMap::from([("brand".to_owned(), brand)]);
+        let (title, image_links) = (id.to_string(), vec![format!("{id}.jpg")]);
+        let product = Product { id, title, description: String::new(), link: String::new(), image_links, attributes };
+        IndexedProduct { product, image_embeddings: vec![embedding.clone()], text_embedding: embedding, digest: None }
+    }
+
+    #[test]
+    fn what_passes_among_the_nearest_leads_and_others_follow_once_where_it_is_too_few() {
+        let directory = tempfile::tempdir().unwrap();
+        let shard = Shard::new(EdgeShard::new(directory.path(), config(2, Quantisation::None)).unwrap());
+        let points = (0..100).map(|number| to_point(&product(number)).unwrap().into()).collect();
+        let upsert = PointOperations::UpsertPoints(PointInsertOperations::PointsList(points));
+        shard.with("fill", |shard| shard.update(UpdateOperation::PointOperation(upsert))).unwrap();
+
+        let embedding = Embedding::normalized(vec![1.0, 0.0]).unwrap();
+        let query = QueryVector { target: Target::Image, embedding, share: 1.0 };
+        let odd = to_filter(Clause::Texts("a.brand".to_owned(), vec!["odd".to_owned()]));
+        let expected: Vec<_> = (0..100).filter(|number| number % 2 == 1).map(product).collect();
+        let expected = expected.iter().map(|indexed| PointId::Uuid(point_id(&indexed.product.id)));
+        // Of the twenty nearest ten pass: enough for five, and for ten, but not for thirty or all.
+        for limit in [5, 10, 30, 80] {
+            let found = shard.nearest_that_pass(&query, odd.clone(), limit, 20).unwrap();
+            let found = found.into_iter().map(|(id, _)| id);
+            assert!(found.eq(expected.clone().take(limit)), "{limit}");
+        }
+    }
 }

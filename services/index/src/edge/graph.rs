@@ -15,15 +15,18 @@ use crate::{
     scoring::{SEARCH_WIDTH_MIN, acorn_share_max},
 };
 
-/// Least vector data that passes a filter from which on the graph is searched, in KiB; Qdrant's own.
-const SCAN_KIB_MIN: usize = 10_000;
-/// Most vector data that a filtered query compares without the graph, in KiB of vectors as they are compared. 64 MiB:
-/// about ten milliseconds.
-const SCAN_KIB_MAX: usize = 64 << 10;
-/// Products for each that may pass a filter and be compared without the graph. 4: of what passes less, the graph has too
-/// few edges to hold together, and going through what does not pass takes longer than comparing all that does. Edges for the
-/// values of attributes are only made above it, which is most of what a build costs.
+/// Most vector data that a filtered query compares without the graph, in KiB of vectors as they are compared. 10,000: Qdrant's
+/// own; it takes about as long as a search of the graph for the most candidates.
+const SCAN_KIB: usize = 10_000;
+/// Products for each that may pass a filter and be compared without the graph, where they are few.
 const SCAN_RATIO: usize = 4;
+/// How many times as many products are found without the filter as should pass it on average, if the filter has nothing to do
+/// with the query. 5: then it hardly ever happens that fewer than are wanted pass.
+const MARGIN: usize = 5;
+/// Most products that are found without the filter, to see which pass.
+const UNFILTERED_MAX: usize = 2000;
+/// Candidates in hand where few of the nearest pass: the graph of what does pass has gaps.
+const SPARSE_WIDTH: usize = 1000;
 
 /// What a new shard is made with.
 pub(super) fn config(dimensions: usize, quantisation: Quantisation) -> EdgeConfig {
@@ -36,13 +39,13 @@ pub(super) fn config(dimensions: usize, quantisation: Quantisation) -> EdgeConfi
         .hnsw_config(HnswIndexConfig {
             m: 16,
             ef_construct: 100,
-            full_scan_threshold: SCAN_KIB_MIN,
+            full_scan_threshold: SCAN_KIB,
             // Set when a graph is built.
             max_indexing_threads: 0,
             on_disk: None,
-            // As many edges among the products of one value of an attribute, where those are too many to be compared one by
-            // one. Without any, filters that a tenth passes find half of the true neighbours among a million.
-            payload_m: None,
+            // No edges among the products of one value of an attribute: with them, graphs of a million products take several
+            // times as long to build. `Way` finds what passes a filter without them.
+            payload_m: Some(0),
             inline_storage: None,
         })
         .optimizers(EdgeOptimizersConfig {
@@ -61,8 +64,7 @@ pub(super) fn config(dimensions: usize, quantisation: Quantisation) -> EdgeConfi
 pub(super) fn regraphed(config: &EdgeConfig, products: usize, threads: usize) -> HnswIndexConfig {
     let dimensions = config.vectors.get(vector_name(Target::Text)).map_or(0, |vector| vector.size);
     let kib = products.div_ceil(SCAN_RATIO) * dimensions * size_of::<f32>() / 1024;
-    let kib_max = SCAN_KIB_MAX * quantisation(config).ratio();
-    let kib = kib.clamp(SCAN_KIB_MIN, kib_max);
+    let kib = kib.clamp(SCAN_KIB, SCAN_KIB * quantisation(config).ratio());
     let now = config.hnsw_config.full_scan_threshold;
     let full_scan_threshold = if kib > 2 * now || now > 2 * kib { kib } else { now };
     HnswIndexConfig { full_scan_threshold, max_indexing_threads: threads, ..config.hnsw_config }
@@ -95,6 +97,36 @@ pub(super) fn quantisation(config: &EdgeConfig) -> Quantisation {
     }
 }
 
+/// How the nearest of those that pass a filter are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// All of them are compared.
+    Scan,
+    /// So many are found without the filter. If as many of these pass as are wanted, they are the nearest that pass. If not, the
+    /// graph is searched by way of what passes, too, which alone would miss half of them: a tenth of the products have too few
+    /// edges among themselves.
+    Unfiltered(usize),
+}
+
+/// How to find `limit` of the `passing` among so many `products`.
+pub(super) fn way(config: &EdgeConfig, products: usize, passing: usize, limit: usize) -> Way {
+    let dimensions = config.vectors.get(vector_name(Target::Text)).map_or(0, |vector| vector.size);
+    let kib = passing * dimensions * size_of::<f32>() / 1024;
+    if kib <= config.hnsw_config.full_scan_threshold {
+        return Way::Scan;
+    }
+    let unfiltered = limit.saturating_mul(MARGIN).saturating_mul(products) / passing.max(1);
+    Way::Unfiltered(unfiltered.clamp(SEARCH_WIDTH_MIN, UNFILTERED_MAX))
+}
+
+/// How the nearest are searched where few of those that are nearest without the filter pass it.
+pub(super) fn sparse(limit: usize, quantisation: Quantisation) -> SearchParams {
+    let nearest = nearest(limit, quantisation);
+    // A wide search is to fill pages far behind the first ones, and finds enough without ACORN.
+    let acorn = nearest.acorn.filter(|_| limit <= SEARCH_WIDTH_MIN);
+    SearchParams { hnsw_ef: Some(limit.max(SPARSE_WIDTH)), acorn, ..nearest }
+}
+
 /// How the nearest are searched.
 pub(super) fn nearest(limit: usize, quantisation: Quantisation) -> SearchParams {
     SearchParams {
@@ -115,15 +147,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quarter_of_the_products_is_compared_without_the_graph_up_to_64_mib() {
+    fn the_smaller_vectors_are_kept_the_more_are_compared_without_the_graph() {
         for (products, quantisation, kib) in [
-            (100_000, Quantisation::None, 50_000),
-            (1_000_000, Quantisation::None, 65_536),
-            (1_000_000, Quantisation::Int8, 262_144),
-            (100_000_000, Quantisation::Int8, 262_144),
+            (24_000, Quantisation::None, 10_000),
+            (1_000_000, Quantisation::None, 10_000),
+            (60_000, Quantisation::Int8, 30_000),
+            (1_000_000, Quantisation::Int8, 40_000),
+            (100_000_000, Quantisation::Int8, 40_000),
         ] {
             let regraphed = regraphed(&config(512, quantisation), products, 0);
             assert_eq!(regraphed.full_scan_threshold, kib, "{products} {quantisation:?}");
+        }
+    }
+
+    #[test]
+    fn as_many_are_found_without_a_filter_as_are_needed_for_enough_of_them_to_pass() {
+        let mut config = config(512, Quantisation::None);
+        config.hnsw_config = regraphed(&config, 1_000_000, 1);
+        for (passing, limit, expected) in [
+            (0, 10, Way::Scan),
+            (5_000, 10, Way::Scan),
+            (6_000, 10, Way::Unfiltered(2000)),
+            (100_000, 10, Way::Unfiltered(500)),
+            (400_000, 10, Way::Unfiltered(SEARCH_WIDTH_MIN)),
+            (400_000, 100, Way::Unfiltered(1250)),
+            (1_000_000, usize::MAX, Way::Unfiltered(2000)),
+        ] {
+            assert_eq!(way(&config, 1_000_000, passing, limit), expected, "{passing} {limit}");
         }
     }
 
@@ -134,9 +184,9 @@ mod tests {
             regraphed(config, products, 1).full_scan_threshold == config.hnsw_config.full_scan_threshold
         };
         assert!(stays(&config, 35_000));
-        config.hnsw_config = regraphed(&config, 200_000, 1);
-        assert!([110_000, 200_000, 390_000].iter().all(|products| stays(&config, *products)));
-        assert!(!stays(&config, 90_000) && !stays(&config, 500_000));
+        config.hnsw_config = regraphed(&config, 100_000, 1);
+        assert!([55_000, 100_000, 1_000_000].iter().all(|products| stays(&config, *products)));
+        assert!(!stays(&config, 38_000));
     }
 
     #[test]

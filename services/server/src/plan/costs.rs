@@ -55,8 +55,7 @@ impl Growth {
 
 /// Processor time to add a product, in µs. Measured: 73, 100, 128 at 10,000, 100,000 and 1,000,000.
 const ADD: Growth = Growth { at_ten_thousand: 73.0, per_decade: 27.5 };
-/// Processor time to build a product's part of both graphs, in µs. Measured: 440, 790, 1227, the last without edges for the
-/// values of attributes.
+/// Processor time to build a product's part of both graphs, in µs. Measured: 440, 790, 1227.
 const BUILD: Growth = Growth { at_ten_thousand: 426.0, per_decade: 393.0 };
 /// Processor time of a search by photo in the index, in ms. Measured, p50: 0.46, 0.62, 0.97.
 const PHOTO: Growth = Growth { at_ten_thousand: 0.43, per_decade: 0.255 };
@@ -65,8 +64,8 @@ const WORDS: Growth = Growth { at_ten_thousand: 3.4, per_decade: 3.5 };
 /// By photo, with a filter that a tenth of the products pass. Measured: 3.67 at 100,000; the rest is an estimate, since what is
 /// compared one by one is bounded.
 const PHOTO_FILTERED: Growth = Growth { at_ten_thousand: 0.8, per_decade: 2.9 };
-/// By words, with such a filter. Measured: 11.4 at 100,000 (19.2 where a fifth passes), 40.8 at 1,000,000 without edges for the
-/// values of attributes.
+/// By words, with such a filter. Measured: 11.4 at 100,000 (19.2 where a fifth passes), 40.8 at 1,000,000, by the search
+/// before this one.
 const WORDS_FILTERED: Growth = Growth { at_ten_thousand: 3.4, per_decade: 15.0 };
 
 /// A catalogue's vectors.
