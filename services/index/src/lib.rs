@@ -8,6 +8,7 @@ pub mod archive;
 mod edge;
 mod error;
 mod filter;
+mod nothing;
 mod payload;
 mod qdrant;
 mod quantisation;

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     error::{failed, unavailable},
+    nothing,
     quantisation::Quantisation,
     refuse_misshapen,
 };
@@ -95,22 +96,23 @@ impl EdgeBuilder {
         let (id, directory) = catalog.begin(&lock).map_err(failed(CONTEXT))?;
         let Building { generations_kept, quantisation, threads } = building;
         let carried = match (start, lock.replaces.as_deref()) {
-            (Start::Empty, _) => Err("all products were to be made anew".to_owned()),
-            (Start::Serving, None) => Err("nothing serves yet".to_owned()),
+            (Start::Empty, _) => Err(nothing::asked_for()),
+            (Start::Serving, None) => Err(nothing::serves()),
             (Start::Serving, Some(serving)) => {
                 let wanted = Wanted { model: &model, schema: &schema, quantisation };
-                carry(&catalog, serving, &directory, &wanted).map(|shard| (shard, serving.to_owned()))
+                let carried = carry(&catalog, serving, &directory, &wanted);
+                carried.map(|shard| (shard, Origin::Generation(serving.to_owned())))
             }
         };
         let shard_path = directory.shard();
         let partial = Partial { name: name.clone(), catalog, directory: Some(directory), generations_kept, lock };
         let (shard, origin) = match carried {
-            Ok((shard, serving)) => (shard, Origin::Generation(serving)),
-            Err(reason) => (empty(&shard_path, &model, &schema, quantisation)?, Origin::Nothing(reason)),
+            Ok(carried) => carried,
+            Err(nothing) => (Shard::new(empty(&shard_path, &model, &schema, quantisation)?), nothing),
         };
         let staying = matches!(origin, Origin::Generation(_)).then(Arc::default);
         let info = GenerationInfo { id, model, schema, products: 0 };
-        Ok(Self { shard: Arc::new(Shard::new(shard)), partial, info, origin, staying, threads, pool })
+        Ok(Self { shard: Arc::new(shard), partial, info, origin, staying, threads, pool })
     }
 }
 

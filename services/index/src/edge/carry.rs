@@ -2,30 +2,30 @@
 //! own, and what is gone is marked. The graph of what stays is not built again.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
     sync::{Mutex, PoisonError},
 };
 
 use qdrant_edge::{
-    EdgeOptimizersConfig, EdgeShard, OperationResult, PointId, PointOperations, ScrollRequest, UpdateOperation,
-    WithPayloadInterface, WithVector,
+    EdgeOptimizersConfig, EdgeShard, PointId, PointOperations, ScrollRequest, UpdateOperation, WithPayloadInterface,
+    WithVector,
 };
 use uuid::Uuid;
 use vitrine_core::{
     Chain,
     embed::ModelInfo,
-    index::{Digest, IndexError, IndexedProduct},
+    index::{Digest, IndexError, IndexedProduct, Origin},
     product::{ProductId, Schema},
 };
 
 use super::{
     directory::{CatalogDirectory, GenerationDirectory, LogFiles},
     generation::Shard,
-    graph,
     point::{path, to_digest},
 };
 use crate::{
+    nothing,
     payload::{DIGEST, point_id},
     quantisation::Quantisation,
 };
@@ -43,44 +43,45 @@ pub(super) struct Wanted<'a> {
     pub(super) quantisation: Quantisation,
 }
 
-/// Copies a generation's files to a new place and opens them. Out: the shard, or why it is of no use; then the new place
-/// is empty.
+/// Copies the serving generation's files to a new place and opens them. Out: the shard; or that there is nothing to begin with,
+/// and then the new place is empty.
 pub(super) fn carry(
     catalog: &CatalogDirectory,
     serving: &str,
     to: &GenerationDirectory,
     wanted: &Wanted<'_>,
-) -> Result<EdgeShard, String> {
+) -> Result<Shard, Origin> {
     let from = catalog.generation(serving);
-    let why = |error: IndexError| Chain(&error).to_string();
-    let info = from.read_info().map_err(why)?;
+    let useless = |reason: String| Origin::Nothing(format!("generation {serving} cannot be copied: {reason}"));
+    let info = from.read_info().map_err(|error| useless(Chain(&error).to_string()))?;
     if info.model != *wanted.model {
-        return Err(format!("another model made the vectors of generation {serving}"));
+        return Err(nothing::of_this_model(serving));
     }
     if info.schema != *wanted.schema {
-        return Err(format!("the attributes of generation {serving} are others"));
+        return Err(Origin::Nothing(format!("the attributes of generation {serving} are others")));
     }
-    let open = || {
-        from.copy_shard(to, LogFiles::Copied).map_err(|error| error.to_string())?;
-        let shard = EdgeShard::load(&to.shard(), None).map_err(|error| error.to_string())?;
-        let found = products(&shard).map_err(|error| error.to_string())?;
-        if found != info.products {
-            return Err(format!("{found} of its {} products are there", info.products));
-        }
-        if graph::quantisation(&shard.config()) != wanted.quantisation {
-            return Err("its vectors are quantised otherwise".to_owned());
-        }
-        let parts =
-            EdgeOptimizersConfig { default_segment_number: Some(PARTS_MAX), ..shard.config().optimizers.clone() };
-        shard.set_optimizers_config(parts).map_err(|error| error.to_string())?;
-        Ok(shard)
-    };
-    open().map_err(|reason| {
+    let copied = from.copy_shard(to, LogFiles::Copied).map_err(|error| error.to_string());
+    let opened = copied.and_then(|()| open(to, info.products, wanted.quantisation));
+    opened.map_err(|reason| {
         let shard = to.shard();
         let emptied = fs::remove_dir_all(&shard).and_then(|()| fs::create_dir(&shard));
         let emptied = emptied.err().map(|error| format!("; {}: {error}", shard.display())).unwrap_or_default();
-        format!("generation {serving} cannot be copied: {reason}{emptied}")
+        useless(reason + &emptied)
     })
+}
+
+fn open(copy: &GenerationDirectory, products: usize, wanted: Quantisation) -> Result<Shard, String> {
+    let why = |error: IndexError| Chain(&error).to_string();
+    let shard = Shard::load_whole(&copy.shard(), products).map_err(why)?;
+    if shard.quantisation() != wanted {
+        return Err("its vectors are quantised otherwise".to_owned());
+    }
+    let parts = |shard: &EdgeShard| {
+        let optimizers = shard.config().optimizers.clone();
+        shard.set_optimizers_config(EdgeOptimizersConfig { default_segment_number: Some(PARTS_MAX), ..optimizers })
+    };
+    shard.with("begin a generation", parts).map_err(why)?;
+    Ok(shard)
 }
 
 /// What stays of a generation that was carried over.
@@ -133,11 +134,6 @@ pub(super) fn digests(shard: &Shard, ids: &[ProductId]) -> Result<Vec<Option<Dig
     let payload = WithPayloadInterface::Fields(vec![path(DIGEST)]);
     let read = |shard: &EdgeShard| shard.retrieve(&points, Some(payload), Some(WithVector::Bool(false)));
     let records = shard.with("read from the index", read)?;
-    let known: std::collections::HashMap<_, _> =
-        records.iter().map(|record| (record.id, to_digest(record.payload.as_ref()))).collect();
+    let known: HashMap<_, _> = records.iter().map(|record| (record.id, to_digest(record.payload.as_ref()))).collect();
     Ok(points.iter().map(|point| known.get(point).copied().flatten()).collect())
-}
-
-fn products(shard: &EdgeShard) -> OperationResult<usize> {
-    shard.count(qdrant_edge::CountRequest { filter: None, exact: true })
 }

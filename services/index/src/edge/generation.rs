@@ -55,12 +55,8 @@ impl std::fmt::Debug for EdgeGeneration {
 
 impl EdgeGeneration {
     pub(super) fn open(directory: &GenerationDirectory, pool: Arc<ComputePool>) -> Result<Self, IndexError> {
-        let (info, shard) = (directory.read_info()?, Shard::load(&directory.shard())?);
-        let found = shard.products()?;
-        if found != info.products {
-            let reason = format!("{found} of its {} products are there", info.products);
-            return Err(unavailable(format!("open {}", directory.path.display()), reason));
-        }
+        let info = directory.read_info()?;
+        let shard = Shard::load_whole(&directory.shard(), info.products)?;
         Ok(Self { info, pool, shard: Arc::new(shard) })
     }
 
@@ -194,6 +190,22 @@ impl Shard {
     pub(super) fn load(path: &Path) -> Result<Self, IndexError> {
         let shard = EdgeShard::load(path, None);
         shard.map(Self::new).map_err(failed(format!("open {}", path.display())))
+    }
+
+    /// Opens one that must have so many products.
+    pub(super) fn load_whole(path: &Path, products: usize) -> Result<Self, IndexError> {
+        let shard = Self::load(path)?;
+        let found = shard.products()?;
+        if found != products {
+            let reason = format!("{found} of its {products} products are there");
+            return Err(unavailable(format!("open {}", path.display()), reason));
+        }
+        Ok(shard)
+    }
+
+    /// How its vectors are kept a second time.
+    pub(super) fn quantisation(&self) -> Quantisation {
+        self.quantisation
     }
 
     pub(super) fn with<T>(

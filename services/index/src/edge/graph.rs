@@ -62,12 +62,16 @@ pub(super) fn config(dimensions: usize, quantisation: Quantisation) -> EdgeConfi
 /// How the graphs of so many products are to be made, by so many threads. Another threshold than now builds them all again,
 /// so one that is right to a factor of two stays.
 pub(super) fn regraphed(config: &EdgeConfig, products: usize, threads: usize) -> HnswIndexConfig {
-    let dimensions = config.vectors.get(vector_name(Target::Text)).map_or(0, |vector| vector.size);
-    let kib = products.div_ceil(SCAN_RATIO) * dimensions * size_of::<f32>() / 1024;
-    let kib = kib.clamp(SCAN_KIB, SCAN_KIB * quantisation(config).ratio());
+    let kib = kib(config, products.div_ceil(SCAN_RATIO)).clamp(SCAN_KIB, SCAN_KIB * quantisation(config).ratio());
     let now = config.hnsw_config.full_scan_threshold;
     let full_scan_threshold = if kib > 2 * now || now > 2 * kib { kib } else { now };
     HnswIndexConfig { full_scan_threshold, max_indexing_threads: threads, ..config.hnsw_config }
+}
+
+/// The vector data of so many products, in KiB.
+fn kib(config: &EdgeConfig, products: usize) -> usize {
+    let dimensions = config.vectors.get(vector_name(Target::Text)).map_or(0, |vector| vector.size);
+    products * dimensions * size_of::<f32>() / 1024
 }
 
 fn quantized(kind: Quantisation) -> Option<QuantizationConfig> {
@@ -110,9 +114,7 @@ pub(super) enum Way {
 
 /// How to find `limit` of the `passing` among so many `products`.
 pub(super) fn way(config: &EdgeConfig, products: usize, passing: usize, limit: usize) -> Way {
-    let dimensions = config.vectors.get(vector_name(Target::Text)).map_or(0, |vector| vector.size);
-    let kib = passing * dimensions * size_of::<f32>() / 1024;
-    if kib <= config.hnsw_config.full_scan_threshold {
+    if kib(config, passing) <= config.hnsw_config.full_scan_threshold {
         return Way::Scan;
     }
     let unfiltered = limit.saturating_mul(MARGIN).saturating_mul(products) / passing.max(1);

@@ -64,6 +64,7 @@ use super::{
 use crate::{
     GRAPH_KIB_MIN,
     error::{failed, unavailable},
+    nothing,
     payload::{payload_indexes, point_id, vector_name},
     quantisation::Quantisation,
     refuse_misshapen,
@@ -250,22 +251,16 @@ impl Unpublished {
         });
         Self { site, collection, replaces, beating: beating.abort_handle(), discarded: true }
     }
-}
 
-impl Unpublished {
-    /// What can be begun with, and its collection.
-    async fn origin(&self, model: &ModelInfo) -> Result<(Origin, Option<String>), IndexError> {
-        let nothing = |reason: &str| Ok((Origin::Nothing(reason.to_owned()), None));
-        let Some(serving) = &self.replaces.collection else { return nothing("nothing serves yet") };
+    /// What can be begun with.
+    async fn origin(&self, model: &ModelInfo) -> Result<Origin, IndexError> {
+        let Some(serving) = &self.replaces.collection else { return Ok(nothing::serves()) };
         let described = self.site.connection.describe(serving).await?.and_then(Description::read).transpose()?;
         let id = generation_id(&self.site.catalog, serving);
         let Some(info) = id.zip(described).and_then(|(id, description)| description.into_info(id)) else {
-            return nothing("what serves is no whole generation");
+            return Ok(Origin::Nothing("what serves is no whole generation".to_owned()));
         };
-        if info.model != *model {
-            return nothing(&format!("another model made the vectors of generation {}", info.id));
-        }
-        Ok((Origin::Generation(info.id), Some(serving.clone())))
+        Ok(if info.model == *model { Origin::Generation(info.id) } else { nothing::of_this_model(&info.id) })
     }
 }
 
@@ -292,8 +287,6 @@ pub(super) struct QdrantBuilder {
     unpublished: Unpublished,
     info: GenerationInfo,
     origin: Origin,
-    /// The collection that it begins with.
-    from: Option<String>,
     /// What makes a generation of the whole collection.
     open: Open,
 }
@@ -334,12 +327,20 @@ impl QdrantBuilder {
         for (key, kind) in payload_indexes(schema) {
             site.connection.index_field(name, &key, field_type(kind)).await.map_err(failed(CONTEXT))?;
         }
-        let (origin, from) = match start {
-            Start::Empty => (Origin::Nothing("all products were to be made anew".to_owned()), None),
+        let origin = match start {
+            Start::Empty => nothing::asked_for(),
             Start::Serving => unpublished.origin(model).await?,
         };
         let info = GenerationInfo { id, model: model.clone(), schema: schema.clone(), products: 0 };
-        Ok(Self { unpublished, info, origin, from, open })
+        Ok(Self { unpublished, info, origin, open })
+    }
+
+    /// The collection that it begins with.
+    fn begun_with(&self) -> Option<String> {
+        match &self.origin {
+            Origin::Generation(id) => Some(collection(&self.unpublished.site.catalog, id)),
+            Origin::Nothing(_) => None,
+        }
     }
 
     /// Writes products into the collection, a few megabytes at once.
@@ -442,17 +443,18 @@ impl GenerationBuilder for QdrantBuilder {
     }
 
     async fn known(&self, ids: &[ProductId]) -> Result<Vec<Option<Digest>>, IndexError> {
-        let (Some(from), false) = (&self.from, ids.is_empty()) else { return Ok(vec![None; ids.len()]) };
+        let (Some(from), false) = (self.begun_with(), ids.is_empty()) else { return Ok(vec![None; ids.len()]) };
         let points: Vec<Uuid> = ids.iter().map(point_id).collect();
-        let found = self.unpublished.site.connection.digests(from, &points).await?;
-        let found: HashMap<_, _> = found.into_iter().collect();
-        Ok(points.iter().map(|point| found.get(point).copied().flatten()).collect())
+        let found = self.unpublished.site.connection.retrieve_digests(&from, &points).await;
+        let found = found.map_err(failed(format!("read from {from}")))??;
+        let known: HashMap<_, _> = found.into_iter().map(|found| (found.id, found.digest)).collect();
+        Ok(points.iter().map(|point| known.get(point).copied().flatten()).collect())
     }
 
     async fn keep(&self, ids: &[ProductId]) -> Result<(), IndexError> {
-        let (Some(from), false) = (&self.from, ids.is_empty()) else { return Ok(()) };
+        let (Some(from), false) = (self.begun_with(), ids.is_empty()) else { return Ok(()) };
         let points: Vec<Uuid> = ids.iter().map(point_id).collect();
-        let found = self.unpublished.site.connection.retrieve(from, &points).await;
+        let found = self.unpublished.site.connection.retrieve(&from, &points).await;
         let found = found.map_err(failed(format!("read from {from}")))??;
         let found = found.into_iter().map(Found::into_indexed).collect::<Result<Vec<_>, _>>()?;
         if found.len() != points.len() {

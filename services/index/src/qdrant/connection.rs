@@ -17,11 +17,7 @@ use tonic::{
     transport::{ClientTlsConfig, Endpoint},
 };
 use uuid::Uuid;
-use vitrine_core::{
-    Chain,
-    index::{Digest, IndexError},
-    meter,
-};
+use vitrine_core::{Chain, index::IndexError, meter};
 
 use super::{
     options::{QdrantOptions, ServerUrl},
@@ -355,35 +351,35 @@ impl Connection {
         collection: &str,
         ids: &[Uuid],
     ) -> Result<Result<Vec<Found>, IndexError>, Refusal> {
+        self.get(collection, ids, true.into(), true).await
+    }
+
+    /// The same, with what they were made of and nothing else.
+    pub(super) async fn retrieve_digests(
+        &self,
+        collection: &str,
+        ids: &[Uuid],
+    ) -> Result<Result<Vec<Found>, IndexError>, Refusal> {
+        let digest = SelectorOptions::Include(PayloadIncludeSelector { fields: vec![DIGEST.to_owned()] });
+        self.get(collection, ids, WithPayloadSelector { selector_options: Some(digest) }, false).await
+    }
+
+    async fn get(
+        &self,
+        collection: &str,
+        ids: &[Uuid],
+        payload: WithPayloadSelector,
+        vectors: bool,
+    ) -> Result<Result<Vec<Found>, IndexError>, Refusal> {
         let get = GetPoints {
             collection_name: collection.to_owned(),
             ids: ids.iter().map(|id| PointId::from(id.to_string())).collect(),
-            with_payload: Some(true.into()),
-            with_vectors: Some(true.into()),
+            with_payload: Some(payload),
+            with_vectors: Some(vectors.into()),
             ..GetPoints::default()
         };
         let answer = self.call(self.reads, || self.client.get_points(get.clone())).await?;
         Ok(answer.result.into_iter().map(Found::retrieved).collect())
-    }
-
-    /// What the points of these names that are there were made of.
-    pub(super) async fn digests(
-        &self,
-        collection: &str,
-        ids: &[Uuid],
-    ) -> Result<Vec<(Uuid, Option<Digest>)>, IndexError> {
-        let digest = SelectorOptions::Include(PayloadIncludeSelector { fields: vec![DIGEST.to_owned()] });
-        let get = GetPoints {
-            collection_name: collection.to_owned(),
-            ids: ids.iter().map(|id| PointId::from(id.to_string())).collect(),
-            with_payload: Some(WithPayloadSelector { selector_options: Some(digest) }),
-            with_vectors: Some(false.into()),
-            ..GetPoints::default()
-        };
-        let answer = self.call(self.reads, || self.client.get_points(get.clone())).await;
-        let answer = answer.map_err(failed(format!("read from {collection}")))?;
-        let found = answer.result.into_iter().map(Found::retrieved);
-        found.map(|found| found.map(|found| (found.id, found.digest))).collect()
     }
 
     /// The point of this name or the next one, or the first of all, and those that follow, with payload and vectors.
