@@ -4,7 +4,7 @@ use vitrine_index::Quantisation;
 
 use super::{
     limits::Breaking,
-    model::{Plan, QueryCost},
+    model::{Bound, Plan, QueryCost},
 };
 use crate::cli::PlanArguments;
 
@@ -39,19 +39,22 @@ pub(super) fn notes(arguments: &PlanArguments, plan: &Plan) -> Vec<String> {
 /// What to change when this breaks.
 pub(super) fn then(what: Breaking, arguments: &PlanArguments, plan: &Plan) -> &'static str {
     match what {
-        Breaking::Memory if arguments.quantisation == Quantisation::None => {
+        Breaking::Machines(Bound::Memory) if arguments.quantisation == Quantisation::None => {
             "int8 (vectors stay on disk), then more parts: a Qdrant cluster"
         }
-        Breaking::Memory => "more parts on more machines (a Qdrant cluster), or machines with more memory",
-        Breaking::Disk => "keep fewer generations, larger disks, then more parts: a Qdrant cluster",
-        Breaking::Queries if embedding_is_dearest(&plan.query) => {
+        Breaking::Machines(Bound::Memory) => {
+            "more parts on more machines (a Qdrant cluster), or machines with more memory"
+        }
+        Breaking::Machines(Bound::Copies) => "fewer copies",
+        Breaking::Machines(Bound::Disk) => "keep fewer generations, larger disks, then more parts: a Qdrant cluster",
+        Breaking::Machines(Bound::Queries) if embedding_is_dearest(&plan.query) => {
             "8-bit files or a smaller model, an embedding pool with GPUs, then more machines"
         }
-        Breaking::Queries => "fewer, larger parts (each search asks all of them), then more copies",
-        Breaking::Load if plan.load.embed_cpu > plan.load.cpu() / 2.0 => {
+        Breaking::Machines(Bound::Queries) => "fewer, larger parts (each search asks all of them), then more copies",
+        Breaking::Machines(Bound::Load) if plan.load.embed_cpu > plan.load.cpu() / 2.0 => {
             "8-bit files, or an embedding pool for the hours of the load; what has not changed is not embedded again"
         }
-        Breaking::Load => "more machines, since each builds the graphs of its own parts",
+        Breaking::Machines(Bound::Load) => "more machines, since each builds the graphs of its own parts",
         Breaking::Latency if embedding_is_dearest(&plan.query) => "a faster model, or an embedding pool with GPUs",
         Breaking::Latency => "smaller parts on smaller machines, or filters that fewer products pass",
     }

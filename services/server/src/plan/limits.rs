@@ -6,24 +6,22 @@ use crate::cli::PlanArguments;
 /// What a catalogue can outgrow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Breaking {
-    Memory,
-    Disk,
-    Queries,
-    Load,
+    /// The machines, by what asks for more of them; never by the copies, which do not grow.
+    Machines(Bound),
     /// The time of a search on a machine with nothing else to do: more machines do not help.
     Latency,
 }
 
 impl Breaking {
-    pub(super) const ALL: [Self; 5] = [Self::Memory, Self::Disk, Self::Queries, Self::Load, Self::Latency];
+    fn all() -> impl Iterator<Item = Self> {
+        let growing = Bound::ALL.into_iter().filter(|bound| *bound != Bound::Copies);
+        growing.map(Self::Machines).chain([Self::Latency])
+    }
 
     /// As it is called.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Memory => "memory",
-            Self::Disk => "disk",
-            Self::Queries => "queries",
-            Self::Load => "load",
+            Self::Machines(bound) => bound.name(),
             Self::Latency => "latency",
         }
     }
@@ -31,10 +29,7 @@ impl Breaking {
     /// Machines that it asks for; none, if there is no number that is enough.
     fn nodes(self, arguments: &PlanArguments, plan: &Plan) -> Option<f64> {
         match self {
-            Self::Memory => Some(plan.nodes_by.get(Bound::Memory)),
-            Self::Disk => Some(plan.nodes_by.get(Bound::Disk)),
-            Self::Queries => Some(plan.nodes_by.get(Bound::Queries)),
-            Self::Load => Some(plan.nodes_by.get(Bound::Load)),
+            Self::Machines(bound) => Some(plan.nodes_by.get(bound)),
             Self::Latency => (plan.query.p99_ms <= f64::from(arguments.p99_ms)).then_some(0.0),
         }
     }
@@ -62,20 +57,27 @@ impl Limits {
             one_machine_products: most(what, &one, 1.0),
             plan_products: most(what, arguments, plan.nodes),
         };
-        Self(Breaking::ALL.into_iter().map(limit).collect())
+        Self(Breaking::all().map(limit).collect())
     }
 
-    /// What the plan outgrows first.
-    pub(super) fn first(&self) -> Option<&Limit> {
-        self.0.iter().filter(|limit| limit.plan_products.is_some()).min_by_key(|limit| limit.plan_products)
+    /// How far this goes.
+    pub(super) fn of_what(&self, what: Breaking) -> Option<&Limit> {
+        self.0.iter().find(|limit| limit.what == what)
+    }
+
+    /// What the plan outgrows first, and beyond how many products.
+    pub(super) fn first(&self) -> Option<(Breaking, u32)> {
+        self.least(|limit| limit.plan_products)
     }
 
     /// What one machine outgrows first.
-    pub(super) fn first_on_one(&self) -> Option<&Limit> {
-        self.0
-            .iter()
-            .filter(|limit| limit.one_machine_products.is_some())
-            .min_by_key(|limit| limit.one_machine_products)
+    pub(super) fn first_on_one(&self) -> Option<(Breaking, u32)> {
+        self.least(|limit| limit.one_machine_products)
+    }
+
+    fn least(&self, products: impl Fn(&Limit) -> Option<u32>) -> Option<(Breaking, u32)> {
+        let limits = self.0.iter().filter_map(|limit| Some((limit.what, products(limit)?)));
+        limits.min_by_key(|(_, products)| *products)
     }
 }
 
@@ -112,8 +114,7 @@ mod tests {
     #[test]
     fn a_limit_is_the_last_size_with_which_the_machines_are_enough() {
         let (plan, limits) = limits("--products 20000000 --changed-share 0.1");
-        let first = limits.first().unwrap();
-        let at = first.plan_products.unwrap();
+        let (_, at) = limits.first().unwrap();
         assert!(at >= 20_000_000, "{limits:?}");
         let with = |products: u32| Plan::of(&arguments(&format!("--products {products} --changed-share 0.1"))).nodes;
         assert!(with(at) <= plan.nodes && with(at + 1) > plan.nodes, "{limits:?}");
@@ -122,15 +123,14 @@ mod tests {
     #[test]
     fn what_no_machine_can_do_breaks_with_no_products_at_all() {
         let (_, limits) = limits("--products 1000 --p99-ms 10");
-        let first = limits.first().unwrap();
-        assert_eq!((first.what, first.plan_products), (Breaking::Latency, Some(0)));
+        assert_eq!(limits.first(), Some((Breaking::Latency, 0)));
     }
 
     #[test]
     fn small_vectors_let_one_machine_hold_more() {
         let one = |line: &str| {
             let (_, limits) = limits(line);
-            limits.0.iter().find(|limit| limit.what == Breaking::Memory).unwrap().one_machine_products.unwrap()
+            limits.of_what(Breaking::Machines(Bound::Memory)).unwrap().one_machine_products.unwrap()
         };
         assert!(one("--products 1 --quantisation int8") > 2 * one("--products 1"));
     }

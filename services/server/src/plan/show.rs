@@ -8,7 +8,7 @@ use vitrine_index::Quantisation;
 
 use super::{
     advice::{notes, then},
-    limits::{Limit, Limits},
+    limits::{Breaking, Limit, Limits},
     model::{Bound, Plan},
 };
 use crate::{cli::PlanArguments, index::bytes};
@@ -20,14 +20,10 @@ pub(super) fn table(arguments: &PlanArguments, plan: &Plan, limits: &Limits) {
     println!("{}\n", growth(plan, limits));
     println!("{} decides: {} machines", plan.decides.name(), grouped(plan.nodes));
     for (place, first) in [("on one machine", limits.first_on_one()), ("with this plan", limits.first())] {
-        let Some(limit) = first else { continue };
-        let products = if place == "on one machine" { limit.one_machine_products } else { limit.plan_products };
-        println!(
-            "{place}, {} breaks first, beyond {} products: {}",
-            limit.what.name(),
-            products_shown(products),
-            then(limit.what, arguments, plan)
-        );
+        if let Some((what, products)) = first {
+            let (name, then) = (what.name(), then(what, arguments, plan));
+            println!("{place}, {name} breaks first, beyond {} products: {then}", products_shown(Some(products)));
+        }
     }
     for note in notes(arguments, plan) {
         println!("{note}");
@@ -73,7 +69,7 @@ fn to_json(arguments: &PlanArguments, plan: &Plan, limits: &Limits) -> Json {
         "decides": plan.decides.name(),
         "money_per_month": plan.money_per_month,
         "limits": limits.0.iter().map(limit).collect::<Vec<_>>(),
-        "breaks_first": limits.first().map(|limit| limit.what.name()),
+        "breaks_first": limits.first().map(|(what, _)| what.name()),
         "notes": notes(arguments, plan),
     })
 }
@@ -140,11 +136,9 @@ fn growth(plan: &Plan, limits: &Limits) -> Table {
         table.add_row([name, &nodes, &shown(|l| l.one_machine_products), &shown(|l| l.plan_products)]);
     };
     for bound in Bound::ALL {
-        let limit = limits.0.iter().find(|limit| limit.what.name() == bound.name());
-        row(bound.name(), grouped(plan.nodes_by.get(bound)), limit);
+        row(bound.name(), grouped(plan.nodes_by.get(bound)), limits.of_what(Breaking::Machines(bound)));
     }
-    let latency = limits.0.iter().find(|limit| limit.what.name() == "latency");
-    row("latency", String::new(), latency);
+    row(Breaking::Latency.name(), String::new(), limits.of_what(Breaking::Latency));
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
