@@ -41,14 +41,16 @@ async fn everything(server: &Server) -> (String, usize) {
     (answer.generation, new.count())
 }
 
-/// Kills loaders at moments that are drawn, and looks each time at what is served.
+/// Kills loaders at moments that are drawn, and looks each time at what is served: by a server that ran meanwhile, and by one
+/// that begins after it, in turn.
 async fn kill_loaders(
     seed: u64,
     load: impl Fn(&Path) -> Command,
     feeds: &[PathBuf; 2],
-    server: &Server,
+    serve: impl AsyncFn() -> Server,
     clear: impl Fn(),
 ) {
+    let mut server = serve().await;
     let mut rng = Rng::with_seed(seed);
     let run = |nth: usize, full: bool| {
         let mut command = load(&feeds[nth % 2]);
@@ -69,7 +71,11 @@ async fn kill_loaders(
         // It may have ended just before.
         drop(process.kill());
         published += usize::from(process.wait().unwrap().success());
-        let (generation, new) = everything(server).await;
+        if nth % 2 == 1 {
+            drop(server);
+            server = serve().await;
+        }
+        let (generation, new) = everything(&server).await;
         assert!(new == 0 || new == PRODUCTS / 4, "{new} products of generation {generation} are new, after kill {nth}");
         clear();
     }
@@ -78,7 +84,7 @@ async fn kill_loaders(
         clear();
         assert!(run(nth, false).status().unwrap().success(), "what killed loaders left is in the way");
         let started = Instant::now();
-        while everything(server).await.1 != nth * PRODUCTS / 4 {
+        while everything(&server).await.1 != nth * PRODUCTS / 4 {
             assert!(started.elapsed() < Duration::from_secs(30), "the last load never serves");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -90,10 +96,8 @@ async fn a_loader_that_is_killed_at_any_moment_leaves_a_directory_that_serves() 
     let dir = tempfile::tempdir().unwrap();
     let feeds = feeds(dir.path());
     assert!(loader(&feeds[1], dir.path(), &[]).stdout(Stdio::null()).status().unwrap().success());
-    let server = Server::start(dir.path(), &[]).await;
-    kill_loaders(5, |feed| loader(feed, dir.path(), &[]), &feeds, &server, || ()).await;
-    drop(server);
-    // As well as a process that was not there meanwhile.
+    let serve = async || Server::start(dir.path(), &[]).await;
+    kill_loaders(5, |feed| loader(feed, dir.path(), &[]), &feeds, serve, || ()).await;
     assert_eq!(everything(&Server::start(dir.path(), &[]).await).await.1, PRODUCTS / 4);
     let left = fs::read_dir(dir.path().join("default/generations")).unwrap();
     assert_eq!(left.count(), 2, "what killed loaders left is gone");
@@ -105,7 +109,7 @@ async fn a_loader_that_is_killed_at_any_moment_leaves_a_qdrant_server_that_serve
     let (feeds, url) = (feeds(dir.path()), qdrant.url());
     let load = |feed: &Path| loader(feed, dir.path(), &["--index-url", &url]);
     assert!(load(&feeds[1]).stdout(Stdio::null()).status().unwrap().success());
-    let server = Server::start(dir.path(), &["--index-url", &url]).await;
+    let serve = async || Server::start(dir.path(), &["--index-url", &url]).await;
     // A loader watches what a dead one left for half a minute before it removes it; that is tested where time is short.
-    kill_loaders(6, load, &feeds, &server, || qdrant.remove_unpublished()).await;
+    kill_loaders(6, load, &feeds, serve, || qdrant.remove_unpublished()).await;
 }
