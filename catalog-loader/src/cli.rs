@@ -81,8 +81,8 @@ pub struct Arguments {
     /// Gate: smallest share of sampled products that their own picture must find first, 0 to 1.
     #[arg(long, value_name = "SHARE", default_value = "0.99", value_parser = share)]
     pub found_share_min: f64,
-    /// Threads that decode pictures, of each tower's inference, and that build the graph of an index in a directory: the
-    /// share of the machine that a load takes. 0 is one for each core.
+    /// Threads that decode pictures, of each tower's inference, and that build the graph of an index in a directory. 0 is one
+    /// for each core. With 1 a load takes about one and a half cores while it embeds.
     #[arg(long, value_name = "COUNT", default_value = "0")]
     pub threads: usize,
     // The last one: what follows would be under its heading in the help.
