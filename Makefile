@@ -41,11 +41,12 @@ test-python: test-rust $(TARGET)/python/.installed
 	VITRINE_BIN_DIR=$(abspath $(TARGET))/debug PYTHONPATH=$(abspath $(TARGET))/python \
 		$(PYTHON) -m unittest discover -s tests/python -v
 
-test-qdrant: ## Tests the index on a Qdrant server, 1.16 or newer: make test-qdrant QDRANT_URL=http://127.0.0.1:6334
+# In a cluster, QDRANT_REPLICAS=2 keeps two copies of everything.
+test-qdrant: onnxruntime ## Tests the index on a Qdrant server, 1.16 or newer: make test-qdrant QDRANT_URL=http://127.0.0.1:6334
 	@if [ -z "$(QDRANT_URL)" ]; then \
 		echo "skipped: QDRANT_URL names no Qdrant server, such as http://127.0.0.1:6334"; \
 	else \
-		QDRANT_URL="$(QDRANT_URL)" $(CARGO) test --package vitrine-tests --test index_contract qdrant_server; \
+		QDRANT_URL="$(QDRANT_URL)" $(CARGO) test --workspace --test index_contract --test kills qdrant_server; \
 	fi
 
 lint: ## Checks formatting, lints, documentation and, where cargo-deny is installed, dependencies

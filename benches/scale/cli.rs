@@ -51,6 +51,10 @@ pub(crate) struct Arguments {
     /// Only loads.
     #[arg(long)]
     pub(crate) load_only: bool,
+    /// Only loads what is there again, from the serving generation, with so many per cent of the products made anew, which
+    /// stay as they were. 0 to 100. Later runs ask the generation that it makes.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) again: Option<u8>,
     /// Directory for index.json and index.svg.
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,

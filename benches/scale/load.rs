@@ -6,17 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use vitrine_core::{
     embed::ModelInfo,
-    index::{ProductIndex, Start},
-    product::CatalogName,
+    index::{Origin, ProductIndex, Start},
+    product::{CatalogName, ProductId},
 };
 
 use crate::{
     process::{Clock, Memory, Peak, Spent, disk_mb},
-    shop::{DIMENSIONS, Shop},
+    shop::{DIMENSIONS, Shop, product_id},
 };
 
 /// Products that are added at once.
@@ -26,6 +26,12 @@ const CHUNK: usize = 500;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Loaded {
     pub(crate) products: usize,
+    /// Of these so many per cent were added and the others kept; nothing, if there was nothing to keep.
+    #[serde(default)]
+    pub(crate) again: Option<u8>,
+    /// Beginning a generation; with one that serves, copying it.
+    #[serde(default)]
+    pub(crate) begin: Spent,
     /// Drawing the products, which is not the index's.
     pub(crate) draw_seconds: f64,
     /// Adding them, without drawing them.
@@ -47,15 +53,51 @@ pub(crate) async fn load(
     directory: Option<&Path>,
     phase: &(dyn Fn(usize) + Sync),
 ) -> anyhow::Result<Loaded> {
+    fill(index, catalog, shop, directory, phase, None).await
+}
+
+/// Loads it again, from the serving generation, with so many per cent of the products added anew.
+pub(crate) async fn load_again(
+    index: &dyn ProductIndex,
+    catalog: &CatalogName,
+    shop: &Shop,
+    directory: Option<&Path>,
+    per_cent: u8,
+) -> anyhow::Result<Loaded> {
+    fill(index, catalog, shop, directory, &|_| (), Some(per_cent)).await
+}
+
+async fn fill(
+    index: &dyn ProductIndex,
+    catalog: &CatalogName,
+    shop: &Shop,
+    directory: Option<&Path>,
+    phase: &(dyn Fn(usize) + Sync),
+    again: Option<u8>,
+) -> anyhow::Result<Loaded> {
     let model = ModelInfo { fingerprint: shop.fingerprint(), dimensions: DIMENSIONS };
-    let builder = index.build(catalog, &model, &Shop::schema(), Start::Empty).await.context("begin a generation")?;
+    let clock = Clock::start();
+    let start = if again.is_some() { Start::Serving } else { Start::Empty };
+    let builder = index.build(catalog, &model, &Shop::schema(), start).await.context("begin a generation")?;
+    let begin = clock.spent();
+    if let (Some(_), Origin::Nothing(why)) = (again, builder.origin()) {
+        bail!("nothing to begin with: {why}");
+    }
     phase(1);
     let (clock, peak, mut drawing) = (Clock::start(), Peak::watch(), Duration::ZERO);
     for start in (0..shop.products).step_by(CHUNK) {
         let started = Instant::now();
-        let products = (start..(start + CHUNK).min(shop.products)).map(|number| shop.product(number)).collect();
+        let numbers = start..(start + CHUNK).min(shop.products);
+        let (added, kept): (Vec<_>, Vec<_>) = numbers.partition(|number| is_added(*number, again));
+        let products: Vec<_> = added.into_iter().map(|number| shop.product(number)).collect();
+        let kept: Vec<ProductId> = kept.into_iter().map(product_id).collect();
         drawing += started.elapsed();
-        builder.add(products).await.context("add products")?;
+        if !kept.is_empty() {
+            builder.keep(&kept).await.context("keep products")?;
+        }
+        if !products.is_empty() {
+            builder.add(products).await.context("add products")?;
+        }
     }
     let draw_seconds = drawing.as_secs_f64();
     let all = clock.spent();
@@ -73,7 +115,12 @@ pub(crate) async fn load(
     let publish = clock.spent();
     let disk_mb = directory.map(|directory| disk_mb(&directory.join(catalog.as_str()))).transpose()?;
     let products = shop.products;
-    Ok(Loaded { products, draw_seconds, insert, insert_peak, seal, seal_peak, publish, disk_mb })
+    Ok(Loaded { products, again, begin, draw_seconds, insert, insert_peak, seal, seal_peak, publish, disk_mb })
+}
+
+/// Whether a product is added, and not kept: those that are lie everywhere.
+fn is_added(number: usize, again: Option<u8>) -> bool {
+    again.is_none_or(|per_cent| number * 37 % 100 < usize::from(per_cent))
 }
 
 /// Where the figures of a load stand, for later runs.

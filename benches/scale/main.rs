@@ -25,6 +25,7 @@ mod truth;
 use std::{
     env,
     os::unix::process::CommandExt as _,
+    path::Path,
     process::{Command, ExitCode},
     sync::Arc,
 };
@@ -43,10 +44,10 @@ use vitrine_index::{BuildOptions, EdgeOptions, IndexPlace, QdrantOptions};
 use crate::{
     ask::{Case, questions},
     cli::Arguments,
-    load::{keep, kept, load},
+    load::{keep, kept, load, load_again},
     measure::{beside_a_process, beside_a_thread, row},
     process::{Clock, Memory},
-    report::Report,
+    report::{Report, phases},
     shop::{DIMENSIONS, Shop},
     truth::truth,
 };
@@ -87,11 +88,17 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.load_only {
         return Ok(());
     }
+    if let Some(per_cent) = arguments.again {
+        drop(generation);
+        let loaded = runtime.block_on(load_again(&*index, &catalog, &shop, directory(arguments), per_cent))?;
+        println!("{}", phases(&loaded));
+        return Ok(());
+    }
     let info = generation.info();
     ensure!(info.model.fingerprint == shop.fingerprint(), "`{catalog}` was loaded by another version of this program");
     let meter = PrometheusBuilder::new().install_recorder().context("start counting")?;
 
-    let (cases, rounds) = (wanted(&arguments.only)?, usize::from(arguments.rounds));
+    let (cases, rounds) = (wanted(&shop, &arguments.only)?, usize::from(arguments.rounds));
     let questions = questions(&shop, &cases, arguments.queries.into());
     eprintln!("comparing {} queries with all products", questions.len());
     let truth = truth(&shop, &cases, &questions);
@@ -151,10 +158,14 @@ fn fill(
     shop: &Shop,
     arguments: &Arguments,
 ) -> anyhow::Result<()> {
-    let directory = arguments.index_url.is_none().then_some(arguments.index_dir.as_path());
-    let loaded = runtime.block_on(load(index, catalog, shop, directory, &|_| ()))?;
+    let loaded = runtime.block_on(load(index, catalog, shop, directory(arguments), &|_| ()))?;
     std::fs::create_dir_all(&arguments.index_dir)?;
     keep(&arguments.index_dir, catalog, &loaded)
+}
+
+/// Where the index is, if that is a directory.
+fn directory(arguments: &Arguments) -> Option<&Path> {
+    arguments.index_url.is_none().then_some(arguments.index_dir.as_path())
 }
 
 fn place(arguments: &Arguments) -> IndexPlace {
@@ -176,8 +187,8 @@ fn place(arguments: &Arguments) -> IndexPlace {
     }
 }
 
-fn wanted(only: &[String]) -> anyhow::Result<Vec<Case>> {
-    let mut cases = Case::all();
+fn wanted(shop: &Shop, only: &[String]) -> anyhow::Result<Vec<Case>> {
+    let mut cases = Case::all(shop);
     cases.retain(|case| only.is_empty() || only.iter().any(|text| case.name().contains(text.as_str())));
     ensure!(!cases.is_empty(), "no row has a name with {only:?} in it");
     Ok(cases)

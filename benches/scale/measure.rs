@@ -22,7 +22,7 @@ use vitrine_core::{
 };
 
 use crate::{
-    ask::{Case, Kind, LIMIT, Question},
+    ask::{Case, Kind, LIMIT, Question, Sides},
     load::load,
     shop::{Shape, Shop, number},
     truth::Answer,
@@ -87,7 +87,7 @@ pub(crate) fn row(
         name: case.name(),
         kind: case.kind.name(),
         share: case.share,
-        words: case.sides != crate::ask::Sides::Photo,
+        words: case.sides != Sides::Photo,
         passed: answers.iter().map(|answer| answer.passed).sum::<usize>() as f64 / answers.len() as f64,
         recall: if wanted == 0 { 1.0 } else { f64::from(u32::try_from(found)?) / f64::from(u32::try_from(wanted)?) },
         p50_ms: ms(times.value_at_quantile(0.5)),
@@ -183,8 +183,9 @@ fn ask_until(
     phase: impl Fn() -> usize,
 ) -> anyhow::Result<Vec<Beside>> {
     let mut phases = PHASES.map(|_| times());
-    let plain = cases.iter().enumerate().filter(|(_, case)| case.kind == Kind::None || case.kind == Kind::Price);
-    let plain: Vec<_> = plain.collect();
+    // What takes long by itself would hide that something waited.
+    let plain = |case: &Case| case.sides == Sides::Photo && (case.kind == Kind::None || case.kind == Kind::Price);
+    let plain: Vec<_> = cases.iter().enumerate().filter(|(_, case)| plain(case)).collect();
     'asking: loop {
         for question in questions {
             for (nth, case) in &plain {

@@ -69,9 +69,11 @@ impl fmt::Display for Report {
     }
 }
 
-fn phases(loaded: &Loaded) -> Table {
+pub(crate) fn phases(loaded: &Loaded) -> Table {
     let mut table = table(["phase", "s", "CPU s", "peak memory MB", "of which anonymous"]);
+    let begin = loaded.again.map_or_else(|| "begin".to_owned(), |per_cent| format!("copy; {per_cent} % are added"));
     for (phase, spent, peak) in [
+        (begin.as_str(), loaded.begin, None),
         ("add", loaded.insert, Some(loaded.insert_peak)),
         ("build graphs", loaded.seal, Some(loaded.seal_peak)),
         ("publish", loaded.publish, None),

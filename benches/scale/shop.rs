@@ -134,7 +134,7 @@ impl Shop {
         ]);
         let title = format!("{brand} article {} in {colour}, {size}", facts.leaf);
         let product = Product {
-            id: ProductId::new(id(number), "id").unwrap(),
+            id: product_id(number),
             description: format!("{title}. {}", "Made to last, easy to care for, and sent within two days. ".repeat(3)),
             title,
             link: format!("https://shop.example/p/{number}"),
@@ -229,8 +229,8 @@ fn draw_brand(rng: &mut Rng) -> u32 {
 }
 
 /// Identifier of a product.
-fn id(number: usize) -> String {
-    format!("p{number}")
+pub(crate) fn product_id(number: usize) -> ProductId {
+    ProductId::new(format!("p{number}"), "id").unwrap()
 }
 
 /// The product of an identifier.

@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn what_is_found_is_what_sorting_all_that_pass_finds() {
-        let (shop, cases) = (Shop::new(3000, 1, Shape::Categories), Case::all());
+        let shop = Shop::new(3000, 1, Shape::Categories);
+        let cases = Case::all(&shop);
         let questions = questions(&shop, &cases, 2);
         let truth = truth(&shop, &cases, &questions);
         for (question, answers) in questions.iter().zip(&truth) {

@@ -93,21 +93,27 @@ impl TestIndex {
         open(place).unwrap()
     }
 
-    /// How its server is used: impatiently.
-    pub fn options(&self) -> QdrantOptions {
-        let url = match &self.place {
+    /// Address of its server.
+    pub fn url(&self) -> String {
+        match &self.place {
             Place::StandIn(stand_in) => stand_in.url(),
             Place::Server(url) => url.clone(),
             Place::Edge(_) => panic!("there is no server"),
-        };
+        }
+    }
+
+    /// How its server is used: impatiently, with as many copies as `QDRANT_REPLICAS` says.
+    pub fn options(&self) -> QdrantOptions {
+        let replicas = env::var("QDRANT_REPLICAS").ok().map_or(1, |replicas| replicas.parse().unwrap());
         let build = BuildOptions {
+            replicas,
             green_wait_max: Duration::from_mins(1),
             beat: Duration::from_millis(200),
             ..BuildOptions::default()
         };
         let api_key = env::var("QDRANT_API_KEY").ok().and_then(|key| key.parse().ok());
         let timeout = Duration::from_secs(30);
-        QdrantOptions { build, api_key, timeout, ..QdrantOptions::new(url.parse().unwrap()) }
+        QdrantOptions { build, api_key, timeout, ..QdrantOptions::new(self.url().parse().unwrap()) }
     }
 
     /// What is kept of the catalogue's generations, whole or not, serving or not.
@@ -131,6 +137,21 @@ impl TestIndex {
         if matches!(self.place, Place::Server(_)) {
             for name in self.generations().await {
                 self.client().delete_collection(name).await.unwrap();
+            }
+        }
+    }
+
+    /// Removes from a server what no alias points to and was never published, as a loader does.
+    pub async fn remove_unpublished(&self) {
+        let client = self.client();
+        let aliases = client.list_aliases().await.unwrap().aliases;
+        for name in self.generations().await {
+            if aliases.iter().any(|alias| alias.collection_name == name) {
+                continue;
+            }
+            let config = client.collection_info(&name).await.unwrap().result.and_then(|info| info.config);
+            if config.is_some_and(|config| !config.metadata.contains_key("vitrine_published")) {
+                client.delete_collection(name).await.unwrap();
             }
         }
     }

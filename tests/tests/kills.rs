@@ -13,7 +13,7 @@ use fastrand::Rng;
 use vitrine_proto::v1::{
     SearchRequest, Signal, recommendation_service_client::RecommendationServiceClient, signal::Source,
 };
-use vitrine_tests::{Server, StandIn, loader, small_feed};
+use vitrine_tests::{IndexKind, Server, StandIn, TestIndex, loader, small_feed};
 
 const PRODUCTS: usize = 40;
 const KILLS: usize = 20;
@@ -30,11 +30,13 @@ fn feeds(dir: &Path) -> [PathBuf; 2] {
     [odd, even]
 }
 
-/// Asks for everything. Out: the generation that answered, and how many of its products are of the second version.
-async fn everything(server: &Server) -> (String, usize) {
+/// Asks a catalogue for everything. Out: the generation that answered, and how many of its products are of the second
+/// version.
+async fn everything(server: &Server, catalog: &str) -> (String, usize) {
     let mut client = RecommendationServiceClient::new(server.channel().await);
     let signal = Signal { source: Some(Source::Text("anything".to_owned())), weight: None };
-    let request = SearchRequest { signals: vec![signal], page_size: 200, bypass_cache: true, ..Default::default() };
+    let (catalog, signals) = (catalog.to_owned(), vec![signal]);
+    let request = SearchRequest { catalog, signals, page_size: 200, bypass_cache: true, ..Default::default() };
     let answer = client.search(request).await.unwrap().into_inner();
     assert_eq!(answer.results.len(), PRODUCTS);
     let new = answer.results.iter().filter(|result| result.product.as_ref().unwrap().title.starts_with("New "));
@@ -45,10 +47,11 @@ async fn everything(server: &Server) -> (String, usize) {
 /// that begins after it, in turn.
 async fn kill_loaders(
     seed: u64,
+    catalog: &str,
     load: impl Fn(&Path) -> Command,
     feeds: &[PathBuf; 2],
     serve: impl AsyncFn() -> Server,
-    clear: impl Fn(),
+    clear: impl AsyncFn(),
 ) {
     let mut server = serve().await;
     let mut rng = Rng::with_seed(seed);
@@ -75,16 +78,16 @@ async fn kill_loaders(
             drop(server);
             server = serve().await;
         }
-        let (generation, new) = everything(&server).await;
+        let (generation, new) = everything(&server, catalog).await;
         assert!(new == 0 || new == PRODUCTS / 4, "{new} products of generation {generation} are new, after kill {nth}");
-        clear();
+        clear().await;
     }
     eprintln!("{published} of {KILLS} loaders had published before they were killed");
     for nth in 0..2 {
-        clear();
+        clear().await;
         assert!(run(nth, false).status().unwrap().success(), "what killed loaders left is in the way");
         let started = Instant::now();
-        while everything(&server).await.1 != nth * PRODUCTS / 4 {
+        while everything(&server, catalog).await.1 != nth * PRODUCTS / 4 {
             assert!(started.elapsed() < Duration::from_secs(30), "the last load never serves");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -97,8 +100,8 @@ async fn a_loader_that_is_killed_at_any_moment_leaves_a_directory_that_serves() 
     let feeds = feeds(dir.path());
     assert!(loader(&feeds[1], dir.path(), &[]).stdout(Stdio::null()).status().unwrap().success());
     let serve = async || Server::start(dir.path(), &[]).await;
-    kill_loaders(5, |feed| loader(feed, dir.path(), &[]), &feeds, serve, || ()).await;
-    assert_eq!(everything(&Server::start(dir.path(), &[]).await).await.1, PRODUCTS / 4);
+    kill_loaders(5, "", |feed| loader(feed, dir.path(), &[]), &feeds, serve, async || ()).await;
+    assert_eq!(everything(&Server::start(dir.path(), &[]).await, "").await.1, PRODUCTS / 4);
     let left = fs::read_dir(dir.path().join("default/generations")).unwrap();
     assert_eq!(left.count(), 2, "what killed loaders left is gone");
 }
@@ -111,5 +114,18 @@ async fn a_loader_that_is_killed_at_any_moment_leaves_a_qdrant_server_that_serve
     assert!(load(&feeds[1]).stdout(Stdio::null()).status().unwrap().success());
     let serve = async || Server::start(dir.path(), &["--index-url", &url]).await;
     // A loader watches what a dead one left for half a minute before it removes it; that is tested where time is short.
-    kill_loaders(6, load, &feeds, serve, || qdrant.remove_unpublished()).await;
+    kill_loaders(6, "", load, &feeds, serve, async || qdrant.remove_unpublished()).await;
+}
+
+/// As above, on the server that `QDRANT_URL` names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loader_that_is_killed_at_any_moment_leaves_the_qdrant_server_that_is_named_serving() {
+    let Some(qdrant) = TestIndex::new(IndexKind::Server).await else { return };
+    let (dir, url, catalog) = (tempfile::tempdir().unwrap(), qdrant.url(), qdrant.catalog().as_str());
+    let feeds = feeds(dir.path());
+    let load = |feed: &Path| loader(feed, dir.path(), &["--index-url", &url, "--catalog", catalog]);
+    assert!(load(&feeds[1]).stdout(Stdio::null()).status().unwrap().success());
+    let serve = async || Server::start(dir.path(), &["--index-url", &url]).await;
+    kill_loaders(7, catalog, load, &feeds, serve, async || qdrant.remove_unpublished().await).await;
+    qdrant.clear().await;
 }

@@ -13,7 +13,7 @@ pub use resolved::{Condition, NumberRange, ResolvedFilter};
 
 use crate::{
     Invalid,
-    limits::{FILTER_DEPTH_MAX, FILTER_TERMS_MAX},
+    limits::{FILTER_DEPTH_MAX, FILTER_NODES_MAX, FILTER_VALUES_MAX},
     product::{CategoryPath, Currency, Schema},
 };
 
@@ -85,7 +85,7 @@ impl Filter {
     /// Checks the tree against what a generation declares.
     ///
     /// # Errors
-    /// When it is deeper or larger than [`FILTER_DEPTH_MAX`] and [`FILTER_TERMS_MAX`], names an attribute that is not
+    /// When it is deeper or larger than [`FILTER_DEPTH_MAX`], [`FILTER_NODES_MAX`] and [`FILTER_VALUES_MAX`], names an attribute that is not
     /// declared or is prose, or compares an attribute with a value of another type. The error's field begins with
     /// `filter` and names the attribute.
     pub fn resolve(&self, schema: &Schema) -> Result<ResolvedFilter, Invalid> {
@@ -94,12 +94,15 @@ impl Filter {
     }
 
     fn check_size(&self) -> Result<(), Invalid> {
-        let (mut terms, mut level) = (0, vec![self]);
+        let (mut nodes, mut values, mut level) = (0, 0, vec![self]);
         for _ in 0..FILTER_DEPTH_MAX {
-            terms += level.iter().map(|node| node.terms()).sum::<usize>();
-            if terms > FILTER_TERMS_MAX {
-                let problem = format!("has more than {FILTER_TERMS_MAX} nodes and values");
-                return Err(Invalid::new("filter", problem));
+            nodes += level.len();
+            values += level.iter().map(|node| node.values()).sum::<usize>();
+            if nodes > FILTER_NODES_MAX {
+                return Err(Invalid::new("filter", format_args!("has more than {FILTER_NODES_MAX} nodes")));
+            }
+            if values > FILTER_VALUES_MAX {
+                return Err(Invalid::new("filter", format_args!("lists more than {FILTER_VALUES_MAX} values")));
             }
             level = level.into_iter().flat_map(Self::children).collect();
         }
@@ -118,16 +121,9 @@ impl Filter {
         }
     }
 
-    fn terms(&self) -> usize {
-        match self {
-            Self::In { values, .. } => values.len(),
-            Self::All(_)
-            | Self::Any(_)
-            | Self::Not(_)
-            | Self::Range { .. }
-            | Self::Prefix { .. }
-            | Self::Exists { .. } => 1,
-        }
+    /// How many values it lists itself.
+    fn values(&self) -> usize {
+        if let Self::In { values, .. } = self { values.len() } else { 0 }
     }
 }
 
@@ -191,12 +187,18 @@ mod tests {
     }
 
     #[test]
-    fn too_many_values_are_refused() {
-        let with = |count| Filter::In {
+    fn the_most_values_and_nodes_pass_and_one_more_does_not() {
+        let with = |values| Filter::In {
             attribute: "brand".to_owned(),
-            values: vec![FilterValue::Text("x".to_owned()); count],
+            values: vec![FilterValue::Text("x".to_owned()); values],
         };
-        assert!(with(FILTER_TERMS_MAX).resolve(&schema()).is_ok());
-        assert!(with(FILTER_TERMS_MAX + 1).resolve(&schema()).is_err());
+        let error = |filter: Filter| filter.resolve(&schema()).unwrap_err().to_string();
+        assert!(with(FILTER_VALUES_MAX).resolve(&schema()).is_ok());
+        assert_eq!(error(with(FILTER_VALUES_MAX + 1)), "field `filter` lists more than 10000 values");
+        let half = FILTER_VALUES_MAX / 2;
+        assert_eq!(error(Filter::Any(vec![with(half), with(half + 1)])), "field `filter` lists more than 10000 values");
+        let of = |nodes| Filter::Any(vec![with(1); nodes - 1]);
+        assert!(of(FILTER_NODES_MAX).resolve(&schema()).is_ok());
+        assert_eq!(error(of(FILTER_NODES_MAX + 1)), "field `filter` has more than 256 nodes");
     }
 }

@@ -17,8 +17,10 @@ pub const SIGNALS_MAX: usize = 16;
 pub const SIGNAL_WEIGHT_MAX: f32 = 10.0;
 /// Deepest filter tree, in levels.
 pub const FILTER_DEPTH_MAX: usize = 8;
-/// Most nodes and listed values in one filter.
-pub const FILTER_TERMS_MAX: usize = 256;
+/// Most nodes in one filter.
+pub const FILTER_NODES_MAX: usize = 256;
+/// Most listed values in one filter.
+pub const FILTER_VALUES_MAX: usize = 10_000;
 /// Most products in one page.
 pub const PAGE_SIZE_MAX: usize = 200;
 /// Products in a page of a request that does not say.

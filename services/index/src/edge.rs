@@ -21,6 +21,7 @@ mod generations;
 mod graph;
 mod log;
 mod point;
+mod way;
 
 use std::{
     collections::BTreeMap,

@@ -55,6 +55,16 @@ impl From<NumberRange> for Limits {
     }
 }
 
+impl Clause {
+    /// The clauses that must all hold: this one, or its parts.
+    pub(crate) fn required(&self) -> Vec<&Self> {
+        match self {
+            Self::All(clauses) => clauses.iter().flat_map(Self::required).collect(),
+            one => vec![one],
+        }
+    }
+}
+
 /// What a query leaves of a generation; `None` is everything.
 pub(crate) fn of_query(query: &IndexQuery, schema: &Schema) -> Option<Clause> {
     let excluded = (!query.exclude.is_empty()).then(|| not(Clause::Ids(query.exclude.iter().map(point_id).collect())));

@@ -98,7 +98,8 @@ pub struct Flags {
     #[arg(long, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index_connections: Option<String>,
-    /// Fewest candidates that the server's graph search keeps in hand; more find more, slower. [default: 128]
+    /// Fewest candidates that the server's graph search keeps in hand; more find more, slower; 0 is by the number of
+    /// products: 128, and 300 from 250,000 on. [default: 0]
     #[arg(long, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index_search_width: Option<String>,
@@ -487,7 +488,7 @@ impl Reader {
         let timeout = self.millis("index_timeout_ms", 5000, 1..=600_000);
         // 4: one connection carries about a gigabit; more only help larger answers.
         let connections = self.number("index_connections", 4, 1..=64);
-        let search_width = self.number("index_search_width", 128, 1..=65_536);
+        let search_width = Some(self.number("index_search_width", 0, 0..=65_536)).filter(|width| *width > 0);
         let oversampling = Some(self.number("index_oversampling", 0.0, 0.0..=64.0)).filter(|times| *times > 0.0);
         let api_key = api_key.and_then(|key| match key.parse::<ApiKey>() {
             Ok(key) => Some(key),

@@ -27,17 +27,17 @@ use vitrine_core::{
 
 use super::{
     directory::{GenerationDirectory, ReadingCopy},
-    filter::to_filter,
-    graph::{self, Way},
+    graph,
     point::{sides, to_digest, to_embeddings, to_product},
     refused,
+    way::{Way, wider},
 };
 use crate::{
     error::{failed, unavailable},
-    filter,
+    filter::{self, Clause},
     payload::{point_after, point_id, vector_name},
     quantisation::Quantisation,
-    scoring::{CANDIDATES, Candidate, Union, page, similarities},
+    scoring::{CANDIDATES, Candidate, Union, page, search_width, similarities},
 };
 
 /// A generation, open.
@@ -90,8 +90,8 @@ impl Generation for EdgeGeneration {
 
     async fn search(&self, query: IndexQuery) -> Result<Vec<Hit>, IndexError> {
         let shard = Arc::clone(&self.shard);
-        let filter = filter::of_query(&query, &self.info.schema).map(to_filter);
-        self.pool.run(Lane::Interactive, move || shard.search(&query, filter)).await.map_err(refused)?
+        let (clause, products) = (filter::of_query(&query, &self.info.schema), self.info.products);
+        self.pool.run(Lane::Interactive, move || shard.search(&query, clause, products)).await.map_err(refused)?
     }
 
     async fn get(&self, id: &ProductId) -> Result<Option<IndexedProduct>, IndexError> {
@@ -239,17 +239,17 @@ impl Shard {
         records.iter().map(indexed).collect()
     }
 
-    fn search(&self, query: &IndexQuery, filter: Option<Filter>) -> Result<Vec<Hit>, IndexError> {
+    fn search(&self, query: &IndexQuery, clause: Option<Clause>, products: usize) -> Result<Vec<Hit>, IndexError> {
         let wanted = query.offset + query.limit;
         if query.limit == 0 {
             return Ok(Vec::new());
         }
         let candidates = match query.vectors.as_slice() {
             [only] => {
-                let found = self.nearest(only, filter, wanted)?.into_iter();
+                let found = self.nearest(only, &self.route(clause, wanted, products)?, wanted)?.into_iter();
                 found.map(|(id, cosine)| Candidate::of_one(only, id, cosine)).collect()
             }
-            several => self.nearest_by_sum(several, filter.as_ref())?,
+            several => self.nearest_by_sum(several, &self.route(clause, CANDIDATES, products)?)?,
         };
         let page = page(candidates, query);
         let ids: Vec<PointId> = page.iter().map(|candidate| candidate.id).collect();
@@ -272,14 +272,10 @@ impl Shard {
     }
 
     /// The candidates of all vectors, each scored by all of them.
-    fn nearest_by_sum(
-        &self,
-        vectors: &[QueryVector],
-        filter: Option<&Filter>,
-    ) -> Result<Vec<Candidate<PointId>>, IndexError> {
+    fn nearest_by_sum(&self, vectors: &[QueryVector], route: &Route) -> Result<Vec<Candidate<PointId>>, IndexError> {
         let mut union = Union::new(vectors.len());
         for (nth, vector) in vectors.iter().enumerate() {
-            for (id, cosine) in self.nearest(vector, filter.cloned(), CANDIDATES)? {
+            for (id, cosine) in self.nearest(vector, route, CANDIDATES)? {
                 union.add(nth, id, cosine);
             }
         }
@@ -299,51 +295,51 @@ impl Shard {
         Ok(union.candidates(vectors))
     }
 
-    fn nearest(
-        &self,
-        vector: &QueryVector,
-        filter: Option<Filter>,
-        limit: usize,
-    ) -> Result<Vec<(PointId, f32)>, IndexError> {
-        let nearest = graph::nearest(limit, self.quantisation);
-        let Some(filter) = filter else { return self.query(vector, None, limit, nearest) };
+    /// How to find so many of what passes, of so many products.
+    fn route(&self, clause: Option<Clause>, limit: usize, products: usize) -> Result<Route, IndexError> {
         let way = self.with("query the index", |shard| {
-            let count = |filter| shard.count(CountRequest { filter, exact: false });
-            let (products, passing) = (count(None)?, count(Some(filter.clone()))?);
-            Ok(graph::way(&shard.config(), products, passing, limit))
+            let count = |filter| shard.count(CountRequest { filter: Some(filter), exact: false });
+            Way::of(clause, limit, products, &shard.config(), count)
         })?;
-        match way {
-            // Quantised vectors are compared fast enough to leave it to Qdrant, whose estimate may choose the graph.
-            Way::Scan if self.quantisation == Quantisation::None => {
-                self.query(vector, Some(filter), limit, SearchParams { exact: true, ..nearest })
-            }
-            Way::Scan => self.query(vector, Some(filter), limit, nearest),
-            Way::Unfiltered(count) => self.nearest_that_pass(vector, filter, limit, count),
+        Ok(Route { way, width: search_width(products) })
+    }
+
+    fn nearest(&self, vector: &QueryVector, route: &Route, limit: usize) -> Result<Vec<(PointId, f32)>, IndexError> {
+        let quantisation = self.quantisation;
+        match &route.way {
+            Way::Graph => self.query(vector, None, limit, graph::nearest(limit, route.width, quantisation)),
+            Way::Scan(filter) => self.query(vector, Some(filter.clone()), limit, graph::scan(limit, quantisation)),
+            Way::Among { filter, first } => self.nearest_that_pass(vector, filter, *first, limit),
         }
     }
 
-    /// The nearest that pass a filter, among so many that are the nearest without it; others, if those are too few.
+    /// The nearest that pass a filter, among those that are the nearest without it; if those are too few, others by way of
+    /// what passes.
     fn nearest_that_pass(
         &self,
         vector: &QueryVector,
-        filter: Filter,
+        filter: &Filter,
+        first: usize,
         limit: usize,
-        unfiltered: usize,
     ) -> Result<Vec<(PointId, f32)>, IndexError> {
-        let all = self.query(vector, None, unfiltered, graph::nearest(unfiltered, self.quantisation))?;
-        let ids = all.into_iter().map(|(id, _)| id).collect();
-        let among = [Condition::HasId(ids), Condition::Filter(filter.clone())];
-        let among = Filter { must: Some(among.into()), ..Filter::default() };
-        let exactly = SearchParams { exact: true, ..SearchParams::default() };
-        let mut found = self.query(vector, Some(among), limit, exactly)?;
-        if found.len() < limit {
-            let known: HashSet<PointId> = found.iter().map(|(id, _)| *id).collect();
-            let others = self.query(vector, Some(filter), limit, graph::sparse(limit, self.quantisation))?;
-            found.extend(others.into_iter().filter(|(id, _)| !known.contains(id)));
-            found.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-            found.truncate(limit);
+        let quantisation = self.quantisation;
+        let (mut wide, mut passed) = (Some(first), Vec::new());
+        while let Some(count) = wide {
+            let all = self.query(vector, None, count, graph::nearest(count, count, quantisation))?;
+            let ids = all.into_iter().map(|(id, _)| id).collect();
+            let among = [Condition::HasId(ids), Condition::Filter(filter.clone())];
+            let among = Filter { must: Some(among.into()), ..Filter::default() };
+            passed = self.query(vector, Some(among), count, graph::scan(count, quantisation))?;
+            wide = wider(count, passed.len(), limit);
         }
-        Ok(found)
+        if passed.len() < limit {
+            let known: HashSet<PointId> = passed.iter().map(|(id, _)| *id).collect();
+            let others = self.query(vector, Some(filter.clone()), limit, graph::sparse(limit, quantisation))?;
+            passed.extend(others.into_iter().filter(|(id, _)| !known.contains(id)));
+            passed.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        }
+        passed.truncate(limit);
+        Ok(passed)
     }
 
     fn query(
@@ -390,6 +386,13 @@ fn indexed(record: &Record) -> Result<IndexedProduct, IndexError> {
     Ok(IndexedProduct { product, image_embeddings, text_embedding, digest })
 }
 
+/// How the nearest are found.
+struct Route {
+    way: Way,
+    /// Fewest candidates in hand.
+    width: usize,
+}
+
 /// What of a point is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -409,10 +412,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        edge::{graph::config, point::to_point},
-        filter::Clause,
-    };
+    use crate::edge::{filter::to_filter, graph::config, point::to_point};
 
     /// Product n is at n hundredths of a right angle from the query, and of the brand `even` or `odd`.
     fn product(number: u16) -> IndexedProduct {
@@ -439,9 +439,9 @@ mod tests {
         let odd = to_filter(Clause::Texts("a.brand".to_owned(), vec!["odd".to_owned()]));
         let expected: Vec<_> = (0..100).filter(|number| number % 2 == 1).map(product).collect();
         let expected = expected.iter().map(|indexed| PointId::Uuid(point_id(&indexed.product.id)));
-        // Of the twenty nearest ten pass: enough for five, and for ten, but not for thirty or all.
+        // Of the twenty nearest ten pass: enough for five, but not for ten and more; and fifty of all, which are too few for eighty.
         for limit in [5, 10, 30, 80] {
-            let found = shard.nearest_that_pass(&query, odd.clone(), limit, 20).unwrap();
+            let found = shard.nearest_that_pass(&query, &odd, 20, limit).unwrap();
             let found = found.into_iter().map(|(id, _)| id);
             assert!(found.eq(expected.clone().take(limit)), "{limit}");
         }

@@ -15,16 +15,11 @@ use crate::{
     scoring::{SEARCH_WIDTH_MIN, acorn_share_max},
 };
 
-/// Most vector data that a filtered query compares without the graph, in KiB of vectors as they are compared. 10,000: Qdrant's
-/// own; it takes about as long as a search of the graph for the most candidates.
+/// Most vector data that a filtered query always compares without the graph, in KiB before it is quantised. 10,000:
+/// Qdrant's own; it takes about as long as a search of the graph for the most candidates.
 const SCAN_KIB: usize = 10_000;
 /// Products for each that may pass a filter and be compared without the graph, where they are few.
 const SCAN_RATIO: usize = 4;
-/// How many times as many products are found without the filter as should pass it on average, if the filter has nothing to do
-/// with the query. 5: then it hardly ever happens that fewer than are wanted pass.
-const MARGIN: usize = 5;
-/// Most products that are found without the filter, to see which pass.
-const UNFILTERED_MAX: usize = 2000;
 /// Candidates in hand where few of the nearest pass: the graph of what does pass has gaps.
 const SPARSE_WIDTH: usize = 1000;
 
@@ -44,7 +39,7 @@ pub(super) fn config(dimensions: usize, quantisation: Quantisation) -> EdgeConfi
             max_indexing_threads: 0,
             on_disk: None,
             // No edges among the products of one value of an attribute: with them, graphs of a million products take several
-            // times as long to build. `Way` finds what passes a filter without them.
+            // times as long to build. `way.rs` finds what passes a filter without them.
             payload_m: Some(0),
             inline_storage: None,
         })
@@ -101,39 +96,34 @@ pub(super) fn quantisation(config: &EdgeConfig) -> Quantisation {
     }
 }
 
-/// How the nearest of those that pass a filter are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// All of them are compared.
-    Scan,
-    /// So many are found without the filter. If as many of these pass as are wanted, they are the nearest that pass. If not, the
-    /// graph is searched by way of what passes, too, which alone would miss half of them: a tenth of the products have too few
-    /// edges among themselves.
-    Unfiltered(usize),
+/// Whether so many are always compared without the graph.
+pub(super) fn few(config: &EdgeConfig, compared: usize) -> bool {
+    kib(config, compared) <= SCAN_KIB
 }
 
-/// How to find `limit` of the `passing` among so many `products`.
-pub(super) fn way(config: &EdgeConfig, products: usize, passing: usize, limit: usize) -> Way {
-    if kib(config, passing) <= config.hnsw_config.full_scan_threshold {
-        return Way::Scan;
-    }
-    let unfiltered = limit.saturating_mul(MARGIN).saturating_mul(products) / passing.max(1);
-    Way::Unfiltered(unfiltered.clamp(SEARCH_WIDTH_MIN, UNFILTERED_MAX))
+/// Whether so many are compared without the graph if [`scan`] says so. Where vectors are quantised, it cannot forbid Qdrant
+/// its graph, and Qdrant's estimate of how many they are may be twice the truth.
+pub(super) fn is_scanned(config: &EdgeConfig, compared: usize) -> bool {
+    quantisation(config) == Quantisation::None || kib(config, 2 * compared) <= config.hnsw_config.full_scan_threshold
 }
 
-/// How the nearest are searched where few of those that are nearest without the filter pass it.
+/// How what passes a filter is searched by way of it.
 pub(super) fn sparse(limit: usize, quantisation: Quantisation) -> SearchParams {
-    let nearest = nearest(limit, quantisation);
     // A wide search is to fill pages far behind the first ones, and finds enough without ACORN.
-    let acorn = nearest.acorn.filter(|_| limit <= SEARCH_WIDTH_MIN);
-    SearchParams { hnsw_ef: Some(limit.max(SPARSE_WIDTH)), acorn, ..nearest }
+    let enable = limit <= SEARCH_WIDTH_MIN;
+    let acorn = AcornSearchParams { enable, max_selectivity: Some(OrderedFloat(acorn_share_max(limit))) };
+    SearchParams { acorn: Some(acorn), ..nearest(limit, SPARSE_WIDTH, quantisation) }
 }
 
-/// How the nearest are searched.
-pub(super) fn nearest(limit: usize, quantisation: Quantisation) -> SearchParams {
+/// How what passes a filter is compared. Quantised vectors may be so many that Qdrant prefers its graph.
+pub(super) fn scan(limit: usize, quantisation: Quantisation) -> SearchParams {
+    SearchParams { exact: quantisation == Quantisation::None, ..sparse(limit, quantisation) }
+}
+
+/// How the nearest are searched, with so many candidates in hand at the least.
+pub(super) fn nearest(limit: usize, width: usize, quantisation: Quantisation) -> SearchParams {
     SearchParams {
-        hnsw_ef: Some(limit.max(SEARCH_WIDTH_MIN)),
-        acorn: Some(AcornSearchParams { enable: true, max_selectivity: Some(OrderedFloat(acorn_share_max(limit))) }),
+        hnsw_ef: Some(limit.max(width)),
         quantization: Some(QuantizationSearchParams {
             ignore: false,
             // Scores are always those of the vectors themselves.
@@ -159,23 +149,6 @@ mod tests {
         ] {
             let regraphed = regraphed(&config(512, quantisation), products, 0);
             assert_eq!(regraphed.full_scan_threshold, kib, "{products} {quantisation:?}");
-        }
-    }
-
-    #[test]
-    fn as_many_are_found_without_a_filter_as_are_needed_for_enough_of_them_to_pass() {
-        let mut config = config(512, Quantisation::None);
-        config.hnsw_config = regraphed(&config, 1_000_000, 1);
-        for (passing, limit, expected) in [
-            (0, 10, Way::Scan),
-            (5_000, 10, Way::Scan),
-            (6_000, 10, Way::Unfiltered(2000)),
-            (100_000, 10, Way::Unfiltered(500)),
-            (400_000, 10, Way::Unfiltered(SEARCH_WIDTH_MIN)),
-            (400_000, 100, Way::Unfiltered(1250)),
-            (1_000_000, usize::MAX, Way::Unfiltered(2000)),
-        ] {
-            assert_eq!(way(&config, 1_000_000, passing, limit), expected, "{passing} {limit}");
         }
     }
 

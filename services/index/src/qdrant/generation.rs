@@ -22,7 +22,7 @@ use crate::{
     error::unavailable,
     filter::{self, Clause},
     payload::{point_after, point_id, vector_name},
-    scoring::{CANDIDATES, Candidate, Union, acorn_share_max, page, similarities},
+    scoring::{CANDIDATES, Candidate, Union, acorn_share_max, page, search_width, similarities},
 };
 
 /// How searches are done, whichever generation they are in.
@@ -32,8 +32,8 @@ pub(super) struct Searching {
     pub(super) places: Arc<Semaphore>,
     /// How many there are.
     pub(super) capacity: usize,
-    /// Fewest candidates that the graph search keeps in hand.
-    pub(super) width: usize,
+    /// Fewest candidates that the graph search keeps in hand; `None` is by the number of products.
+    pub(super) width: Option<usize>,
 }
 
 /// A generation that is searched by its collection's own name: whatever is published, it stays the same.
@@ -162,13 +162,14 @@ impl QdrantGeneration {
     fn request(&self, vector: &QueryVector, filter: Option<Filter>, limit: usize) -> QueryPoints {
         let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let nearest = VectorInput::new_dense(vector.embedding.values().to_vec());
+        let width = self.searching.width.unwrap_or_else(|| search_width(self.info.products));
         QueryPoints {
             collection_name: self.collection.clone(),
             query: Some(Query { variant: Some(query::Variant::Nearest(nearest)) }),
             using: Some(vector_name(vector.target).to_owned()),
             filter,
             params: Some(SearchParams {
-                hnsw_ef: Some(number(limit.max(self.searching.width))),
+                hnsw_ef: Some(number(limit.max(width))),
                 quantization: Some(QuantizationSearchParams {
                     ignore: None,
                     // Scores are always those of the vectors themselves.

@@ -96,8 +96,9 @@ pub struct QdrantOptions {
     pub connections: usize,
     /// Most searches at once; more are refused.
     pub queue_size_max: usize,
-    /// Fewest candidates that the graph search keeps in hand; more find more of the true neighbours.
-    pub search_width: usize,
+    /// Fewest candidates that the graph search keeps in hand; more find more of the true neighbours. `None` is by the
+    /// number of products.
+    pub search_width: Option<usize>,
     /// How many times more candidates than asked for are found by quantised vectors, before they are scored exactly;
     /// `None`: by the kind, see [`BuildOptions::quantisation`].
     pub oversampling: Option<f64>,
@@ -116,7 +117,7 @@ impl QdrantOptions {
             // 4: one HTTP/2 connection carries about a gigabit on one core of the server; more only help larger answers.
             connections: 4,
             queue_size_max: 256,
-            search_width: crate::scoring::SEARCH_WIDTH_MIN,
+            search_width: None,
             oversampling: None,
             build: BuildOptions::default(),
         }

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use vitrine_core::{
     Invalid,
     filter::{Filter, FilterValue},
-    limits::{FILTER_DEPTH_MAX, FILTER_TERMS_MAX, SIGNALS_MAX},
+    limits::{FILTER_DEPTH_MAX, FILTER_NODES_MAX, SIGNALS_MAX},
     product::{CatalogName, ProductId},
     search::SearchRequest,
     signal::{Photo, QueryText, Region, Signal, SignalSource, Weight},
@@ -34,7 +34,7 @@ pub(super) fn search_request(
         signals,
         filter: request
             .filter
-            .map(|filter| self::filter(filter, "filter", 1, &mut { FILTER_TERMS_MAX }))
+            .map(|filter| self::filter(filter, "filter", 1, &mut { FILTER_NODES_MAX }))
             .transpose()?,
         page_size,
         page_token: request.page_token,
@@ -82,7 +82,7 @@ fn filter(filter: pb::Filter, field: &str, level: usize, left: &mut usize) -> Re
     }
     *left = left
         .checked_sub(1)
-        .ok_or_else(|| Invalid::new("filter", format_args!("has more than {FILTER_TERMS_MAX} nodes and values")))?;
+        .ok_or_else(|| Invalid::new("filter", format_args!("has more than {FILTER_NODES_MAX} nodes")))?;
     let mut list = |name: &str, filters: pb::FilterList| {
         let filters = filters.filters.into_iter().enumerate();
         let filters =
@@ -90,7 +90,8 @@ fn filter(filter: pb::Filter, field: &str, level: usize, left: &mut usize) -> Re
         filters.collect::<Result<Vec<_>, _>>()
     };
     let within = |name: &str| format!("{field}.{name}");
-    let value = |name: &str, value: Option<pb::Value>| self::value(value, &within(name));
+    let value =
+        |name: &str, value: Option<pb::Value>| self::value(value).map_err(|invalid| invalid.within(&within(name)));
     match filter.node {
         None => Err(Invalid::new(field, "is empty")),
         Some(Node::AllOf(filters)) => list("all_of", filters).map(Filter::All),
@@ -101,8 +102,10 @@ fn filter(filter: pb::Filter, field: &str, level: usize, left: &mut usize) -> Re
         }
         Some(Node::In(any)) => {
             let attribute = named(any.attribute, &within("in"))?;
-            let values = any.values.into_iter().enumerate();
-            let values = values.map(|(at, inner)| value(&format!("in.values[{at}]"), Some(inner)));
+            // Thousands of values: their fields are only named where one is wrong.
+            let values = any.values.into_iter().enumerate().map(|(at, inner)| {
+                self::value(Some(inner)).map_err(|invalid| invalid.within(&within(&format!("in.values[{at}]"))))
+            });
             Ok(Filter::In { attribute, values: values.collect::<Result<_, _>>()? })
         }
         Some(Node::Range(range)) => {
@@ -132,21 +135,22 @@ fn named(attribute: String, field: &str) -> Result<String, Invalid> {
     if attribute.is_empty() { Err(Invalid::new(format!("{field}.attribute"), "is empty")) } else { Ok(attribute) }
 }
 
-fn value(value: Option<pb::Value>, field: &str) -> Result<FilterValue, Invalid> {
+/// A value; the error's field is relative to it.
+fn value(value: Option<pb::Value>) -> Result<FilterValue, Invalid> {
     use pb::value::Kind;
     match value.and_then(|value| value.kind) {
-        None => Err(Invalid::new(field, "is missing")),
+        None => Err(Invalid::new("", "is missing")),
         Some(Kind::StringValue(text)) => Ok(FilterValue::Text(text)),
         Some(Kind::IntValue(number)) => Ok(FilterValue::Integer(number)),
         Some(Kind::DoubleValue(number)) if number.is_finite() => Ok(FilterValue::Decimal(number)),
-        Some(Kind::DoubleValue(number)) => Err(Invalid::new(field, format_args!("is {number}, not a finite number"))),
+        Some(Kind::DoubleValue(number)) => Err(Invalid::new("", format_args!("is {number}, not a finite number"))),
         Some(Kind::BoolValue(yes)) => Ok(FilterValue::Bool(yes)),
         Some(Kind::MoneyValue(money)) => {
             let code = Some(money.currency_code).filter(|code| !code.is_empty());
             let currency = code.map(|code| code.parse()).transpose();
-            let currency = currency.map_err(|invalid: Invalid| invalid.within(&format!("{field}.money_value")))?;
+            let currency = currency.map_err(|invalid: Invalid| invalid.within("money_value"))?;
             Ok(FilterValue::Money { amount_micros: money.amount_micros, currency })
         }
-        Some(Kind::StringListValue(_)) => Err(Invalid::new(field, "is a list; a condition `in` takes several values")),
+        Some(Kind::StringListValue(_)) => Err(Invalid::new("", "is a list; a condition `in` takes several values")),
     }
 }

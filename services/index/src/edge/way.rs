@@ -1,0 +1,189 @@
+//! How the nearest of what passes a filter are found.
+//!
+//! The constants are of a million products with 512 dimensions (`benches/README.md`, *The index*).
+
+use qdrant_edge::{EdgeConfig, Filter};
+
+use super::{
+    filter::to_filter,
+    graph::{few, is_scanned},
+};
+use crate::{filter::Clause, scoring::search_width};
+
+/// How many times as many are found without the filter as should pass it on average, if the filter has nothing to do with
+/// the query. 3: the last of those found are the least certain, and are not needed then.
+const MARGIN: usize = 3;
+/// How many more than are wanted must pass, for the same reason.
+const SPARE: usize = 5;
+/// Most that are found at first. 300: where the filter goes with the query, as its own category does, they are enough,
+/// however few pass.
+const FIRST_MAX: usize = 300;
+/// Most that are found without the filter.
+const FOUND_MAX: usize = 2000;
+/// Products that are compared one by one in the time that the graph takes to find one more.
+const COMPARED_FOR_ONE: usize = 14;
+/// Products that are tried with the rest of a filter in the time that one takes to be compared.
+const TRIED_FOR_ONE: usize = 2;
+/// Listed values by which it is estimated how many products have one of a longer list.
+const ESTIMATED_BY: usize = 64;
+
+/// How the nearest of what passes a filter are found.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Way {
+    /// There is no filter.
+    Graph,
+    /// All that pass are compared.
+    Scan(Filter),
+    /// More than are wanted are found without the filter, and those that pass are taken. A search by way of what passes
+    /// would miss half of them in a large graph: a tenth of the products have too few edges among themselves.
+    Among {
+        /// What is to pass.
+        filter: Filter,
+        /// How many are found at first.
+        first: usize,
+    },
+}
+
+impl Way {
+    /// How to find so many of what passes, of so many products. `count` estimates how many pass a filter.
+    pub(super) fn of<E>(
+        clause: Option<Clause>,
+        limit: usize,
+        products: usize,
+        config: &EdgeConfig,
+        count: impl Fn(Filter) -> Result<usize, E>,
+    ) -> Result<Self, E> {
+        let Some(clause) = clause else { return Ok(Self::Graph) };
+        let estimate = |clause: &Clause| {
+            let (sketch, times) = sketch(clause);
+            Ok(count(to_filter(sketch))?.saturating_mul(times).min(products))
+        };
+        let passing = estimate(&clause)?;
+        let required = clause.required();
+        // Of several clauses, an index has what passes one, each of which is tried with the others.
+        let tried = if required.len() > 1 {
+            let each = required.iter().map(|clause| estimate(clause)).collect::<Result<Vec<_>, E>>()?;
+            each.into_iter().min().unwrap_or(products)
+        } else {
+            0
+        };
+        let compared = passing + tried / TRIED_FOR_ONE;
+        let found = limit.saturating_mul(MARGIN).saturating_mul(products) / passing.max(1);
+        let found = found.clamp(search_width(products), FOUND_MAX);
+        let sooner = compared <= COMPARED_FOR_ONE * found && is_scanned(config, compared);
+        let filter = to_filter(clause);
+        if few(config, compared) || sooner {
+            return Ok(Self::Scan(filter));
+        }
+        Ok(Self::Among { filter, first: found.min(limit.max(FIRST_MAX)) })
+    }
+}
+
+/// How many to find without the filter, when `passed` of so many did and `limit` are wanted; `None`, if they are enough, or
+/// more would not do.
+pub(super) fn wider(found: usize, passed: usize, limit: usize) -> Option<usize> {
+    let enough = passed >= limit.saturating_add(SPARE);
+    // Half of what is wanted among the most: by so few, the share is not known better than that.
+    let in_vain = passed.saturating_mul(2 * FOUND_MAX) < limit.saturating_mul(found);
+    let wanted = found.saturating_mul(MARGIN).saturating_mul(limit).checked_div(passed)?;
+    (!enough && !in_vain && found < FOUND_MAX).then(|| wanted.clamp(found + 1, FOUND_MAX))
+}
+
+/// A shorter clause by which to estimate how many products pass this one, and how many times as many that is.
+fn sketch(clause: &Clause) -> (Clause, usize) {
+    let step = |listed: usize| (listed / ESTIMATED_BY).max(1);
+    match clause {
+        Clause::Texts(key, texts) => {
+            let step = step(texts.len());
+            (Clause::Texts(key.clone(), texts.iter().step_by(step).cloned().collect()), step)
+        }
+        Clause::Integers(key, numbers) => {
+            let step = step(numbers.len());
+            (Clause::Integers(key.clone(), numbers.iter().step_by(step).copied().collect()), step)
+        }
+        Clause::All(clauses) => {
+            let (sketches, times): (Vec<_>, Vec<_>) = clauses.iter().map(sketch).unzip();
+            (Clause::All(sketches), times.into_iter().fold(1, usize::saturating_mul))
+        }
+        Clause::Any(_) | Clause::Not(_) | Clause::Bool(..) | Clause::Range(..) | Clause::Empty(_) | Clause::Ids(_) => {
+            (clause.clone(), 1)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::{edge::graph::config, filter::Limits, quantisation::Quantisation};
+
+    fn price() -> Clause {
+        Clause::Range("a.price.EUR".to_owned(), Limits { lt: Some(2.0), ..Limits::default() })
+    }
+
+    /// The way among a million products, of which so many pass each clause, and all of them together.
+    fn way(clauses: &[Clause], limit: usize, each: usize, together: usize) -> Way {
+        let clause = Clause::All(clauses.to_vec());
+        let whole = to_filter(clause.clone());
+        let count = |filter| Ok::<_, Infallible>(if filter == whole { together } else { each });
+        let Ok(way) = Way::of(Some(clause), limit, 1_000_000, &config(512, Quantisation::None), count);
+        way
+    }
+
+    #[test]
+    fn as_many_are_found_without_a_filter_as_are_needed_for_enough_of_them_to_pass() {
+        for (passing, limit, first) in [
+            (0, 10, None),
+            (20_000, 10, None),
+            (40_000, 10, Some(300)),
+            (100_000, 10, Some(300)),
+            (400_000, 10, Some(300)),
+            (400_000, 100, Some(300)),
+            (400_000, 1000, Some(1000)),
+            (1_000_000, usize::MAX, Some(FOUND_MAX)),
+        ] {
+            let found = match way(&[price()], limit, passing, passing) {
+                Way::Among { first, .. } => Some(first),
+                Way::Graph | Way::Scan(_) => None,
+            };
+            assert_eq!(found, first, "{passing} {limit}");
+        }
+    }
+
+    #[test]
+    fn what_must_be_tried_with_several_clauses_counts_as_well_as_what_passes_them() {
+        let category = Clause::Texts("under.product_type".to_owned(), vec!["Home".to_owned()]);
+        let both = [price(), category];
+        assert!(matches!(way(&both, 10, 20_000, 10_000), Way::Scan(_)));
+        assert!(matches!(way(&both, 10, 100_000, 10_000), Way::Among { first: 300, .. }));
+    }
+
+    #[test]
+    fn a_search_is_widened_by_what_passed_until_enough_did_or_never_will() {
+        for (found, passed, limit, wider) in [
+            (300, 15, 10, None),
+            (300, 14, 10, Some(642)),
+            (300, 1, 10, Some(FOUND_MAX)),
+            (300, 0, 10, None),
+            (FOUND_MAX, 9, 10, None),
+            (1000, 990, 1000, Some(FOUND_MAX)),
+            (1000, 249, 1000, None),
+        ] {
+            assert_eq!(super::wider(found, passed, limit), wider, "{passed} of {found}");
+        }
+    }
+
+    #[test]
+    fn a_long_list_is_estimated_by_a_part_of_it() {
+        let texts = |count: usize| (0..count).map(|number| number.to_string()).collect();
+        let of = |count| Clause::Texts("a.brand".to_owned(), texts(count));
+        let listed = |clause: &Clause| match sketch(clause) {
+            (Clause::Texts(_, texts), times) => (texts.len(), times),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([listed(&of(3)), listed(&of(64)), listed(&of(6400))], [(3, 1), (64, 1), (64, 100)]);
+        let (_, times) = sketch(&Clause::All(vec![of(128), price(), Clause::Integers(String::new(), vec![1; 192])]));
+        assert_eq!(times, 6);
+    }
+}
