@@ -53,7 +53,7 @@ pub(crate) struct Arguments {
     pub(crate) load_only: bool,
     /// Only loads what is there again, from the serving generation, with so many per cent of the products made anew, which
     /// stay as they were. 0 to 100. Later runs ask the generation that it makes.
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "PERCENT", conflicts_with = "load_only", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub(crate) again: Option<u8>,
     /// Directory for index.json and index.svg.
     #[arg(long, value_name = "DIR")]

@@ -26,11 +26,9 @@ const CHUNK: usize = 500;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Loaded {
     pub(crate) products: usize,
-    /// Of these so many per cent were added and the others kept; nothing, if there was nothing to keep.
-    #[serde(default)]
+    /// Of these so many per cent were added and the others kept; nothing, if it was loaded in full.
     pub(crate) again: Option<u8>,
     /// Beginning a generation; with one that serves, copying it.
-    #[serde(default)]
     pub(crate) begin: Spent,
     /// Drawing the products, which is not the index's.
     pub(crate) draw_seconds: f64,
@@ -45,29 +43,9 @@ pub(crate) struct Loaded {
     pub(crate) disk_mb: Option<f64>,
 }
 
-/// Loads it, and makes it serve. `phase` is told when adding (1) and building graphs (2) begin.
+/// Loads it, and makes it serve: all of it, or again from what serves, with so many per cent of the products added anew.
+/// `phase` is told when adding (1) and building graphs (2) begin.
 pub(crate) async fn load(
-    index: &dyn ProductIndex,
-    catalog: &CatalogName,
-    shop: &Shop,
-    directory: Option<&Path>,
-    phase: &(dyn Fn(usize) + Sync),
-) -> anyhow::Result<Loaded> {
-    fill(index, catalog, shop, directory, phase, None).await
-}
-
-/// Loads it again, from the serving generation, with so many per cent of the products added anew.
-pub(crate) async fn load_again(
-    index: &dyn ProductIndex,
-    catalog: &CatalogName,
-    shop: &Shop,
-    directory: Option<&Path>,
-    per_cent: u8,
-) -> anyhow::Result<Loaded> {
-    fill(index, catalog, shop, directory, &|_| (), Some(per_cent)).await
-}
-
-async fn fill(
     index: &dyn ProductIndex,
     catalog: &CatalogName,
     shop: &Shop,

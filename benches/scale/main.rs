@@ -44,7 +44,7 @@ use vitrine_index::{BuildOptions, EdgeOptions, IndexPlace, QdrantOptions};
 use crate::{
     ask::{Case, questions},
     cli::Arguments,
-    load::{keep, kept, load, load_again},
+    load::{keep, kept, load},
     measure::{beside_a_process, beside_a_thread, row},
     process::{Clock, Memory},
     report::{Report, phases},
@@ -90,7 +90,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if let Some(per_cent) = arguments.again {
         drop(generation);
-        let loaded = runtime.block_on(load_again(&*index, &catalog, &shop, directory(arguments), per_cent))?;
+        let loaded = runtime.block_on(load(&*index, &catalog, &shop, directory(arguments), &|_| (), Some(per_cent)))?;
         println!("{}", phases(&loaded));
         return Ok(());
     }
@@ -158,7 +158,7 @@ fn fill(
     shop: &Shop,
     arguments: &Arguments,
 ) -> anyhow::Result<()> {
-    let loaded = runtime.block_on(load(index, catalog, shop, directory(arguments), &|_| ()))?;
+    let loaded = runtime.block_on(load(index, catalog, shop, directory(arguments), &|_| (), None))?;
     std::fs::create_dir_all(&arguments.index_dir)?;
     keep(&arguments.index_dir, catalog, &loaded)
 }

@@ -125,10 +125,8 @@ pub(crate) fn beside_a_thread(
         let shop = Shop::new(products, 2, Shape::Categories);
         let catalog = CatalogName::new("index-bench-beside")?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let loaded = runtime.block_on(load(&*index, &catalog, &shop, None, &|phase| {
-            seen.store(phase, Ordering::Relaxed);
-        }));
-        loaded.map(drop)
+        let phase = |phase| seen.store(phase, Ordering::Relaxed);
+        runtime.block_on(load(&*index, &catalog, &shop, None, &phase, None)).map(drop)
     });
     let over = || loading.is_finished();
     let rows = ask_until(runtime, generation, (cases, questions), "a thread", over, || phase.load(Ordering::Relaxed));

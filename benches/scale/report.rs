@@ -69,6 +69,7 @@ impl fmt::Display for Report {
     }
 }
 
+/// What the phases of a load took.
 pub(crate) fn phases(loaded: &Loaded) -> Table {
     let mut table = table(["phase", "s", "CPU s", "peak memory MB", "of which anonymous"]);
     let begin = loaded.again.map_or_else(|| "begin".to_owned(), |per_cent| format!("copy; {per_cent} % are added"));

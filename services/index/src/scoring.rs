@@ -17,6 +17,7 @@ const LARGE_SEARCH_WIDTH_MIN: usize = 300;
 pub(crate) fn search_width(products: usize) -> usize {
     if products < LARGE { SEARCH_WIDTH_MIN } else { LARGE_SEARCH_WIDTH_MIN }
 }
+
 /// Largest share of the products that pass a filter with which the search goes through those that do not, too (ACORN), if it
 /// wants so many. 0.5: at 0.4, Qdrant's own, a filter that 40 % passed was just
 /// above it and found 91 % of the true neighbours; where more pass, enough edges are left. A wide search finds its way with fewer, and takes

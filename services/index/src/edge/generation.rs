@@ -37,7 +37,7 @@ use crate::{
     filter::{self, Clause},
     payload::{point_after, point_id, vector_name},
     quantisation::Quantisation,
-    scoring::{CANDIDATES, Candidate, Union, page, search_width, similarities},
+    scoring::{CANDIDATES, Candidate, Union, page, similarities},
 };
 
 /// A generation, open.
@@ -246,10 +246,10 @@ impl Shard {
         }
         let candidates = match query.vectors.as_slice() {
             [only] => {
-                let found = self.nearest(only, &self.route(clause, wanted, products)?, wanted)?.into_iter();
+                let found = self.nearest(only, &self.way(clause, wanted, products)?, wanted)?.into_iter();
                 found.map(|(id, cosine)| Candidate::of_one(only, id, cosine)).collect()
             }
-            several => self.nearest_by_sum(several, &self.route(clause, CANDIDATES, products)?)?,
+            several => self.nearest_by_sum(several, &self.way(clause, CANDIDATES, products)?)?,
         };
         let page = page(candidates, query);
         let ids: Vec<PointId> = page.iter().map(|candidate| candidate.id).collect();
@@ -272,10 +272,10 @@ impl Shard {
     }
 
     /// The candidates of all vectors, each scored by all of them.
-    fn nearest_by_sum(&self, vectors: &[QueryVector], route: &Route) -> Result<Vec<Candidate<PointId>>, IndexError> {
+    fn nearest_by_sum(&self, vectors: &[QueryVector], way: &Way) -> Result<Vec<Candidate<PointId>>, IndexError> {
         let mut union = Union::new(vectors.len());
         for (nth, vector) in vectors.iter().enumerate() {
-            for (id, cosine) in self.nearest(vector, route, CANDIDATES)? {
+            for (id, cosine) in self.nearest(vector, way, CANDIDATES)? {
                 union.add(nth, id, cosine);
             }
         }
@@ -296,18 +296,17 @@ impl Shard {
     }
 
     /// How to find so many of what passes, of so many products.
-    fn route(&self, clause: Option<Clause>, limit: usize, products: usize) -> Result<Route, IndexError> {
-        let way = self.with("query the index", |shard| {
+    fn way(&self, clause: Option<Clause>, limit: usize, products: usize) -> Result<Way, IndexError> {
+        self.with("query the index", |shard| {
             let count = |filter| shard.count(CountRequest { filter: Some(filter), exact: false });
             Way::of(clause, limit, products, &shard.config(), count)
-        })?;
-        Ok(Route { way, width: search_width(products) })
+        })
     }
 
-    fn nearest(&self, vector: &QueryVector, route: &Route, limit: usize) -> Result<Vec<(PointId, f32)>, IndexError> {
+    fn nearest(&self, vector: &QueryVector, way: &Way, limit: usize) -> Result<Vec<(PointId, f32)>, IndexError> {
         let quantisation = self.quantisation;
-        match &route.way {
-            Way::Graph => self.query(vector, None, limit, graph::nearest(limit, route.width, quantisation)),
+        match way {
+            Way::Graph { width } => self.query(vector, None, limit, graph::nearest(limit, *width, quantisation)),
             Way::Scan(filter) => self.query(vector, Some(filter.clone()), limit, graph::scan(limit, quantisation)),
             Way::Among { filter, first } => self.nearest_that_pass(vector, filter, *first, limit),
         }
@@ -384,13 +383,6 @@ fn indexed(record: &Record) -> Result<IndexedProduct, IndexError> {
     let text_embedding = text.ok_or_else(|| unavailable("read a product", "it has no text vector"))?;
     let (product, digest) = (to_product(record.payload.as_ref())?, to_digest(record.payload.as_ref()));
     Ok(IndexedProduct { product, image_embeddings, text_embedding, digest })
-}
-
-/// How the nearest are found.
-struct Route {
-    way: Way,
-    /// Fewest candidates in hand.
-    width: usize,
 }
 
 /// What of a point is read.

@@ -30,8 +30,11 @@ const ESTIMATED_BY: usize = 64;
 /// How the nearest of what passes a filter are found.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Way {
-    /// There is no filter.
-    Graph,
+    /// There is no filter, and the graph finds them.
+    Graph {
+        /// Fewest candidates in hand.
+        width: usize,
+    },
     /// All that pass are compared.
     Scan(Filter),
     /// More than are wanted are found without the filter, and those that pass are taken. A search by way of what passes
@@ -53,7 +56,8 @@ impl Way {
         config: &EdgeConfig,
         count: impl Fn(Filter) -> Result<usize, E>,
     ) -> Result<Self, E> {
-        let Some(clause) = clause else { return Ok(Self::Graph) };
+        let width = search_width(products);
+        let Some(clause) = clause else { return Ok(Self::Graph { width }) };
         let estimate = |clause: &Clause| {
             let (sketch, times) = sketch(clause);
             Ok(count(to_filter(sketch))?.saturating_mul(times).min(products))
@@ -69,7 +73,7 @@ impl Way {
         };
         let compared = passing + tried / TRIED_FOR_ONE;
         let found = limit.saturating_mul(MARGIN).saturating_mul(products) / passing.max(1);
-        let found = found.clamp(search_width(products), FOUND_MAX);
+        let found = found.clamp(width, FOUND_MAX);
         let sooner = compared <= COMPARED_FOR_ONE * found && is_scanned(config, compared);
         let filter = to_filter(clause);
         if few(config, compared) || sooner {
@@ -116,7 +120,11 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
-    use crate::{edge::graph::config, filter::Limits, quantisation::Quantisation};
+    use crate::{
+        edge::graph::{config, regraphed},
+        filter::Limits,
+        quantisation::Quantisation,
+    };
 
     fn price() -> Clause {
         Clause::Range("a.price.EUR".to_owned(), Limits { lt: Some(2.0), ..Limits::default() })
@@ -124,10 +132,16 @@ mod tests {
 
     /// The way among a million products, of which so many pass each clause, and all of them together.
     fn way(clauses: &[Clause], limit: usize, each: usize, together: usize) -> Way {
+        quantised_way(Quantisation::None, clauses, limit, each, together)
+    }
+
+    fn quantised_way(kind: Quantisation, clauses: &[Clause], limit: usize, each: usize, together: usize) -> Way {
+        let mut config = config(512, kind);
+        config.hnsw_config = regraphed(&config, 1_000_000, 1);
         let clause = Clause::All(clauses.to_vec());
         let whole = to_filter(clause.clone());
         let count = |filter| Ok::<_, Infallible>(if filter == whole { together } else { each });
-        let Ok(way) = Way::of(Some(clause), limit, 1_000_000, &config(512, Quantisation::None), count);
+        let Ok(way) = Way::of(Some(clause), limit, 1_000_000, &config, count);
         way
     }
 
@@ -145,7 +159,7 @@ mod tests {
         ] {
             let found = match way(&[price()], limit, passing, passing) {
                 Way::Among { first, .. } => Some(first),
-                Way::Graph | Way::Scan(_) => None,
+                Way::Graph { .. } | Way::Scan(_) => None,
             };
             assert_eq!(found, first, "{passing} {limit}");
         }
@@ -157,6 +171,16 @@ mod tests {
         let both = [price(), category];
         assert!(matches!(way(&both, 10, 20_000, 10_000), Way::Scan(_)));
         assert!(matches!(way(&both, 10, 100_000, 10_000), Way::Among { first: 300, .. }));
+    }
+
+    #[test]
+    fn quantised_vectors_are_compared_where_qdrant_surely_compares_them() {
+        for (passing, float, int8) in [(5_000, true, true), (10_000, true, true), (12_000, true, false)] {
+            for (kind, scan) in [(Quantisation::None, float), (Quantisation::Int8, int8)] {
+                let way = quantised_way(kind, &[price()], 10, passing, passing);
+                assert_eq!(matches!(way, Way::Scan(_)), scan, "{passing} {kind:?}");
+            }
+        }
     }
 
     #[test]

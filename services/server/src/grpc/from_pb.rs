@@ -154,3 +154,32 @@ fn value(value: Option<pb::Value>) -> Result<FilterValue, Invalid> {
         Some(Kind::StringListValue(_)) => Err(Invalid::new("", "is a list; a condition `in` takes several values")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(values: Vec<pb::Value>) -> pb::Filter {
+        pb::Filter { node: Some(pb::filter::Node::In(pb::In { attribute: "brand".to_owned(), values })) }
+    }
+
+    fn value(kind: pb::value::Kind) -> pb::Value {
+        pb::Value { kind: Some(kind) }
+    }
+
+    #[test]
+    fn a_wrong_value_of_a_list_is_named_by_its_place() {
+        use pb::value::Kind::{DoubleValue, MoneyValue, StringValue};
+        let money = pb::Money { currency_code: "EURO".to_owned(), amount_micros: 1 };
+        for (wrong, field) in [
+            (pb::Value::default(), "filter.all_of.filters[0].in.values[1]"),
+            (value(DoubleValue(f64::NAN)), "filter.all_of.filters[0].in.values[1]"),
+            (value(MoneyValue(money)), "filter.all_of.filters[0].in.values[1].money_value"),
+        ] {
+            let filters = vec![listed(vec![value(StringValue("Daybird".to_owned())), wrong])];
+            let all = pb::Filter { node: Some(pb::filter::Node::AllOf(pb::FilterList { filters })) };
+            let error = filter(all, "filter", 1, &mut { FILTER_NODES_MAX }).unwrap_err();
+            assert!(error.field.starts_with(field), "{error}");
+        }
+    }
+}
