@@ -107,7 +107,8 @@ impl TestIndex {
         let replicas = env::var("QDRANT_REPLICAS").ok().map_or(1, |replicas| replicas.parse().unwrap());
         let build = BuildOptions {
             replicas,
-            green_wait_max: Duration::from_mins(1),
+            // A node that was away for a moment takes minutes to have its copies again.
+            green_wait_max: Duration::from_mins(5),
             beat: Duration::from_millis(200),
             ..BuildOptions::default()
         };

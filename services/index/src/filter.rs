@@ -58,10 +58,7 @@ impl From<NumberRange> for Limits {
 impl Clause {
     /// The clauses that must all hold: this one, or its parts.
     pub(crate) fn required(&self) -> Vec<&Self> {
-        match self {
-            Self::All(clauses) => clauses.iter().flat_map(Self::required).collect(),
-            one => vec![one],
-        }
+        if let Self::All(clauses) = self { clauses.iter().flat_map(Self::required).collect() } else { vec![self] }
     }
 }
 
