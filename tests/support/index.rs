@@ -105,13 +105,9 @@ impl TestIndex {
     /// How its server is used: impatiently, with as many copies as `QDRANT_REPLICAS` says.
     pub fn options(&self) -> QdrantOptions {
         let replicas = env::var("QDRANT_REPLICAS").ok().map_or(1, |replicas| replicas.parse().unwrap());
-        let build = BuildOptions {
-            replicas,
-            // A node that was away for a moment takes minutes to have its copies again.
-            green_wait_max: Duration::from_mins(5),
-            beat: Duration::from_millis(200),
-            ..BuildOptions::default()
-        };
+        // A cluster brings back the copies of a node that was away when its consensus is idle, which beats are not to keep it from.
+        let beat = Duration::from_millis(if matches!(self.place, Place::Server(_)) { 2000 } else { 200 });
+        let build = BuildOptions { replicas, green_wait_max: Duration::from_mins(2), beat, ..BuildOptions::default() };
         let api_key = env::var("QDRANT_API_KEY").ok().and_then(|key| key.parse().ok());
         let timeout = Duration::from_secs(30);
         QdrantOptions { build, api_key, timeout, ..QdrantOptions::new(self.url().parse().unwrap()) }

@@ -52,6 +52,8 @@ struct Held {
     loses_next_switch: bool,
     /// Whether what the next change of aliases points to is removed at once.
     removes_what_is_switched_to: bool,
+    /// A collection no copy of which is whole.
+    copyless: Option<String>,
     api_key: Option<String>,
     version: String,
 }
@@ -126,6 +128,11 @@ impl StandIn {
     /// Removes what the next change of aliases points to, as a loader does that has found it old a moment before.
     pub fn remove_what_is_switched_to(&self) {
         self.held().removes_what_is_switched_to = true;
+    }
+
+    /// Cannot say any more what a collection is like, as a cluster while none of its copies is whole.
+    pub fn lose_all_copies(&self, collection: &str) {
+        self.held().copyless = Some(collection.to_owned());
     }
 
     /// Asks every caller for a key.
@@ -254,7 +261,11 @@ fn changed(result: bool) -> Response<CollectionOperationResponse> {
 impl Collections for Service {
     async fn get(&self, request: Request<GetCollectionInfoRequest>) -> Answer<GetCollectionInfoResponse> {
         let mut held = self.held();
-        let collection = held.collection(&request.into_inner().collection_name)?;
+        let name = request.into_inner().collection_name;
+        if held.copyless.as_ref() == Some(&name) {
+            return Err(Status::internal("Service internal error: 0 of 0 read operations failed"));
+        }
+        let collection = held.collection(&name)?;
         let made = collection.made.clone();
         let config = CollectionConfig {
             quantization_config: made.quantization_config,

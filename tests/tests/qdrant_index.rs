@@ -230,6 +230,18 @@ async fn what_other_people_need_is_not_pruned() {
     assert!(place.stand_in().collections().contains(&old));
 }
 
+#[tokio::test]
+async fn a_generation_that_the_server_cannot_describe_hides_no_other() {
+    let place = place().await;
+    load(&place, 3).await;
+    load(&place, 4).await;
+    let old = place.stand_in().collections()[0].clone();
+    place.stand_in().lose_all_copies(&old);
+    let kept = place.open().list().await.unwrap().remove(place.catalog()).unwrap();
+    let products: Vec<_> = kept.iter().map(|kept| kept.info.as_ref().map(|info| info.products)).collect();
+    assert!(matches!(products[..], [Err(IndexError::Unavailable { .. }), Ok(4)]), "{products:?}");
+}
+
 /// A loader that is killed: nothing of it runs any more, and nothing was cleaned up.
 fn kill_a_loader(options: QdrantOptions, place: &TestIndex) {
     let catalog = place.catalog().clone();

@@ -28,8 +28,12 @@ impl Generations for QdrantIndex {
         let mut catalogs: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for name in names {
             let Some((catalog, id)) = catalog_and_id(&name) else { continue };
+            let described = match self.connection.describe(&name).await {
+                Ok(collection) => collection.and_then(Description::read),
+                // A cluster cannot say what a collection is like while none of its copies is whole; it can of the others.
+                Err(refusal) => Some(Err(refusal)),
+            };
             // What has no description, other people have made.
-            let described = self.connection.describe(&name).await?.and_then(Description::read);
             let Some(description) = described else { continue };
             let context = || format!("look at generation {id}");
             let unfinished = "it is not whole: it is being loaded, or a killed loader left it";

@@ -146,7 +146,8 @@ pub struct BuildOptions {
     /// How many generations stay after a new one was published, that one among them; at least 1.
     pub generations_kept: usize,
     /// How often a loader says that it lives. Another one that finds its unfinished generation waits for three of them
-    /// and a half before it takes the silence for death.
+    /// and a half before it takes the silence for death. Each goes through a cluster's consensus, which brings back the
+    /// copies of a node that was away only when it is idle: seconds, not less.
     pub beat: Duration,
 }
 
