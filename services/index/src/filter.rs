@@ -60,6 +60,27 @@ impl Clause {
     pub(crate) fn required(&self) -> Vec<&Self> {
         if let Self::All(clauses) = self { clauses.iter().flat_map(Self::required).collect() } else { vec![self] }
     }
+
+    /// The same where every point has something at the keys that are complete: nothing is looked for that is nowhere.
+    pub(crate) fn without_empty<E>(self, is_complete: &impl Fn(&str) -> Result<bool, E>) -> Result<Self, E> {
+        let each = |clauses: Vec<Self>| clauses.into_iter().map(|clause| clause.without_empty(is_complete));
+        match self {
+            Self::All(clauses) => Ok(Self::All(each(clauses).collect::<Result<_, _>>()?)),
+            Self::Any(clauses) => {
+                let nothing = not(Self::All(Vec::new()));
+                let clauses = each(clauses).filter(|clause| clause.as_ref().ok() != Some(&nothing));
+                Ok(any(clauses.collect::<Result<_, _>>()?))
+            }
+            Self::Not(clause) => Ok(not(clause.without_empty(is_complete)?)),
+            Self::Empty(key) if is_complete(&key)? => Ok(not(Self::All(Vec::new()))),
+            leaf @ (Self::Texts(..)
+            | Self::Integers(..)
+            | Self::Bool(..)
+            | Self::Range(..)
+            | Self::Empty(_)
+            | Self::Ids(_)) => Ok(leaf),
+        }
+    }
 }
 
 /// What a query leaves of a generation; `None` is everything.
@@ -122,11 +143,13 @@ fn any(clauses: Vec<Clause>) -> Clause {
 }
 
 fn not(clause: Clause) -> Clause {
-    Clause::Not(Box::new(clause))
+    if let Clause::Not(clause) = clause { *clause } else { Clause::Not(Box::new(clause)) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
 
     #[test]
@@ -145,5 +168,21 @@ mod tests {
             Clause::Any(vec![range(below), range(above), empty.clone()])
         );
         assert_eq!(not(Bound::Unbounded, Bound::Excluded(5.0)), Clause::Any(vec![range(above), empty]));
+    }
+
+    #[test]
+    fn what_is_empty_nowhere_is_not_looked_for() {
+        let empty = |key: &str| Clause::Empty(key.to_owned());
+        let range = || Clause::Range("stock".to_owned(), Limits::default());
+        let nothing = || not(Clause::All(Vec::new()));
+        for (clause, expected) in [
+            (Clause::Any(vec![range(), empty("stock")]), Clause::Any(vec![range()])),
+            (Clause::Any(vec![range(), empty("brand")]), Clause::Any(vec![range(), empty("brand")])),
+            (Clause::Any(vec![empty("stock")]), nothing()),
+            (Clause::All(vec![range(), not(empty("stock"))]), Clause::All(vec![range(), Clause::All(Vec::new())])),
+        ] {
+            let without = clause.clone().without_empty(&|key| Ok::<_, Infallible>(key == "stock"));
+            assert_eq!(without, Ok(expected), "{clause:?}");
+        }
     }
 }

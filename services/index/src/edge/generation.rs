@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -27,10 +27,11 @@ use vitrine_core::{
 
 use super::{
     directory::{GenerationDirectory, ReadingCopy},
+    filter::to_filter,
     graph,
     point::{sides, to_digest, to_embeddings, to_product},
     refused,
-    way::{Way, wider},
+    way::{Others, Way, wider},
 };
 use crate::{
     error::{failed, unavailable},
@@ -150,6 +151,8 @@ pub(super) struct Shard {
     shard: Option<EdgeShard>,
     /// How its vectors are kept a second time.
     quantisation: Quantisation,
+    /// Keys, and whether every product has something there, of those that were asked for.
+    complete: Mutex<HashMap<String, bool>>,
     /// Whether it is closed on a blocking thread, where there is one, and not by who drops it.
     retired: AtomicBool,
 }
@@ -177,7 +180,7 @@ impl Drop for Shard {
 impl Shard {
     pub(super) fn new(shard: EdgeShard) -> Self {
         let quantisation = graph::quantisation(&shard.config());
-        Self { shard: Some(shard), quantisation, retired: AtomicBool::new(false) }
+        Self { shard: Some(shard), quantisation, complete: Mutex::default(), retired: AtomicBool::new(false) }
     }
 
     /// Writes what is still in memory and closes the files.
@@ -244,6 +247,7 @@ impl Shard {
         if query.limit == 0 {
             return Ok(Vec::new());
         }
+        let clause = clause.map(|clause| clause.without_empty(&|key| self.is_complete(key))).transpose()?;
         let candidates = match query.vectors.as_slice() {
             [only] => {
                 let found = self.nearest(only, &self.way(clause, wanted, products)?, wanted)?.into_iter();
@@ -269,6 +273,19 @@ impl Shard {
             Some(Hit { product: products.remove(&candidate.id)?, score: candidate.score, similarities })
         });
         Ok(hits.collect())
+    }
+
+    /// Whether every product has something at a key. Qdrant looks at each of them to find those that have not, so it is asked
+    /// once: a generation that is searched does not change any more.
+    fn is_complete(&self, key: &str) -> Result<bool, IndexError> {
+        let complete = || self.complete.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = complete().get(key).copied() {
+            return Ok(known);
+        }
+        let filter = Some(to_filter(Clause::Empty(key.to_owned())));
+        let empty = self.with("query the index", |shard| shard.count(CountRequest { filter, exact: true }))?;
+        complete().insert(key.to_owned(), empty == 0);
+        Ok(empty == 0)
     }
 
     /// The candidates of all vectors, each scored by all of them.
@@ -308,17 +325,16 @@ impl Shard {
         match way {
             Way::Graph { width } => self.query(vector, None, limit, graph::nearest(limit, *width, quantisation)),
             Way::Scan(filter) => self.query(vector, Some(filter.clone()), limit, graph::scan(limit, quantisation)),
-            Way::Among { filter, first } => self.nearest_that_pass(vector, filter, *first, limit),
+            Way::Among { filter, first, others } => self.nearest_that_pass(vector, filter, (*first, *others), limit),
         }
     }
 
-    /// The nearest that pass a filter, among those that are the nearest without it; if those are too few, others by way of
-    /// what passes.
+    /// The nearest that pass a filter, among those that are the nearest without it; if those are too few, others, too.
     fn nearest_that_pass(
         &self,
         vector: &QueryVector,
         filter: &Filter,
-        first: usize,
+        (first, others): (usize, Others),
         limit: usize,
     ) -> Result<Vec<(PointId, f32)>, IndexError> {
         let quantisation = self.quantisation;
@@ -333,8 +349,12 @@ impl Shard {
         }
         if passed.len() < limit {
             let known: HashSet<PointId> = passed.iter().map(|(id, _)| *id).collect();
-            let others = self.query(vector, Some(filter.clone()), limit, graph::sparse(limit, quantisation))?;
-            passed.extend(others.into_iter().filter(|(id, _)| !known.contains(id)));
+            let how = match others {
+                Others::Compared if passed.is_empty() => graph::scan(limit, quantisation),
+                Others::Compared | Others::Searched => graph::sparse(limit, quantisation),
+            };
+            let more = self.query(vector, Some(filter.clone()), limit, how)?;
+            passed.extend(more.into_iter().filter(|(id, _)| !known.contains(id)));
             passed.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         }
         passed.truncate(limit);
@@ -404,7 +424,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::edge::{filter::to_filter, graph::config, point::to_point};
+    use crate::edge::{graph::config, point::to_point};
 
     /// Product n is at n hundredths of a right angle from the query, and of the brand `even` or `odd`.
     fn product(number: u16) -> IndexedProduct {
@@ -433,9 +453,19 @@ mod tests {
         let expected = expected.iter().map(|indexed| PointId::Uuid(point_id(&indexed.product.id)));
         // Of the twenty nearest ten pass: enough for five, but not for ten and more; and fifty of all, which are too few for eighty.
         for limit in [5, 10, 30, 80] {
-            let found = shard.nearest_that_pass(&query, &odd, 20, limit).unwrap();
+            let found = shard.nearest_that_pass(&query, &odd, (20, Others::Searched), limit).unwrap();
             let found = found.into_iter().map(|(id, _)| id);
             assert!(found.eq(expected.clone().take(limit)), "{limit}");
         }
+        // And if none passes.
+        let farthest: Vec<_> = (70..100).map(|number| point_id(&product(number).product.id)).collect();
+        let filter = to_filter(Clause::Ids(farthest.clone()));
+        for others in [Others::Compared, Others::Searched] {
+            let found = shard.nearest_that_pass(&query, &filter, (20, others), 10).unwrap();
+            let found = found.into_iter().map(|(id, _)| id);
+            assert!(found.eq(farthest.iter().take(10).map(|id| PointId::Uuid(*id))), "{others:?}");
+        }
+        let complete = ["a.brand", "a.colour"].map(|key| shard.is_complete(key).unwrap());
+        assert_eq!(complete, [true, false]);
     }
 }
