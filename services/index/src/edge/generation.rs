@@ -31,7 +31,7 @@ use super::{
     graph,
     point::{sides, to_digest, to_embeddings, to_product},
     refused,
-    way::{Others, Way, wider},
+    way::{Among, Others, Way, wider},
 };
 use crate::{
     error::{failed, unavailable},
@@ -325,7 +325,7 @@ impl Shard {
         match way {
             Way::Graph { width } => self.query(vector, None, limit, graph::nearest(limit, *width, quantisation)),
             Way::Scan(filter) => self.query(vector, Some(filter.clone()), limit, graph::scan(limit, quantisation)),
-            Way::Among { filter, first, others } => self.nearest_that_pass(vector, filter, (*first, *others), limit),
+            Way::Among(among) => self.nearest_that_pass(vector, among, limit),
         }
     }
 
@@ -333,18 +333,18 @@ impl Shard {
     fn nearest_that_pass(
         &self,
         vector: &QueryVector,
-        filter: &Filter,
-        (first, others): (usize, Others),
+        among: &Among,
         limit: usize,
     ) -> Result<Vec<(PointId, f32)>, IndexError> {
+        let Among { filter, first, width, others } = among;
         let quantisation = self.quantisation;
-        let (mut wide, mut passed) = (Some(first), Vec::new());
+        let (mut wide, mut passed) = (Some(*first), Vec::new());
         while let Some(count) = wide {
-            let all = self.query(vector, None, count, graph::nearest(count, count, quantisation))?;
+            let all = self.query(vector, None, count, graph::nearest(count, *width, quantisation))?;
             let ids = all.into_iter().map(|(id, _)| id).collect();
-            let among = [Condition::HasId(ids), Condition::Filter(filter.clone())];
-            let among = Filter { must: Some(among.into()), ..Filter::default() };
-            passed = self.query(vector, Some(among), count, graph::scan(count, quantisation))?;
+            let both = [Condition::HasId(ids), Condition::Filter(filter.clone())];
+            let both = Filter { must: Some(both.into()), ..Filter::default() };
+            passed = self.query(vector, Some(both), count, graph::scan(count, quantisation))?;
             wide = wider(count, passed.len(), limit);
         }
         if passed.len() < limit {
@@ -452,8 +452,9 @@ mod tests {
         let expected: Vec<_> = (0..100).filter(|number| number % 2 == 1).map(product).collect();
         let expected = expected.iter().map(|indexed| PointId::Uuid(point_id(&indexed.product.id)));
         // Of the twenty nearest ten pass: enough for five, but not for ten and more; and fifty of all, which are too few for eighty.
+        let among = |filter: &Filter, others| Among { filter: filter.clone(), first: 20, width: 128, others };
         for limit in [5, 10, 30, 80] {
-            let found = shard.nearest_that_pass(&query, &odd, (20, Others::Searched), limit).unwrap();
+            let found = shard.nearest_that_pass(&query, &among(&odd, Others::Searched), limit).unwrap();
             let found = found.into_iter().map(|(id, _)| id);
             assert!(found.eq(expected.clone().take(limit)), "{limit}");
         }
@@ -461,7 +462,7 @@ mod tests {
         let farthest: Vec<_> = (70..100).map(|number| point_id(&product(number).product.id)).collect();
         let filter = to_filter(Clause::Ids(farthest.clone()));
         for others in [Others::Compared, Others::Searched] {
-            let found = shard.nearest_that_pass(&query, &filter, (20, others), 10).unwrap();
+            let found = shard.nearest_that_pass(&query, &among(&filter, others), 10).unwrap();
             let found = found.into_iter().map(|(id, _)| id);
             assert!(found.eq(farthest.iter().take(10).map(|id| PointId::Uuid(*id))), "{others:?}");
         }

@@ -42,14 +42,20 @@ pub(super) enum Way {
     Scan(Filter),
     /// More than are wanted are found without the filter, and those that pass are taken. A search by way of what passes
     /// would miss half of them in a large graph: a tenth of the products have too few edges among themselves.
-    Among {
-        /// What is to pass.
-        filter: Filter,
-        /// How many are found at first.
-        first: usize,
-        /// How others are found if too few of those pass.
-        others: Others,
-    },
+    Among(Among),
+}
+
+/// How what passes a filter is found among what is nearest without it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Among {
+    /// What is to pass.
+    pub(super) filter: Filter,
+    /// How many are found at first. No more than are needed: to see whether one passes takes Qdrant some microseconds.
+    pub(super) first: usize,
+    /// Fewest candidates in hand.
+    pub(super) width: usize,
+    /// How others are found if too few of those pass.
+    pub(super) others: Others,
 }
 
 /// How what passes is found where it is nothing like the query.
@@ -86,27 +92,31 @@ impl Way {
             0
         };
         let compared = passing + tried / TRIED_FOR_ONE;
-        let found = limit.saturating_mul(MARGIN).saturating_mul(products) / passing.max(1);
-        let found = found.clamp(width, FOUND_MAX);
-        let sooner = compared <= COMPARED_FOR_ONE * found && is_scanned(config, compared);
+        let found = (enough(limit).saturating_mul(products) / passing.max(1)).min(FOUND_MAX);
+        let sooner = compared <= COMPARED_FOR_ONE * found.max(width) && is_scanned(config, compared);
         let filter = to_filter(clause);
         if few(config, compared) || sooner {
             return Ok(Self::Scan(filter));
         }
         let comparable = compared <= COMPARED_MAX && is_scanned(config, compared);
         let others = if comparable { Others::Compared } else { Others::Searched };
-        Ok(Self::Among { filter, first: found.min(limit.max(FIRST_MAX)), others })
+        Ok(Self::Among(Among { filter, first: found.min(limit.max(FIRST_MAX)), width, others }))
     }
+}
+
+/// How many are to pass on average, so that those wanted surely do.
+fn enough(limit: usize) -> usize {
+    limit.saturating_mul(MARGIN).max(limit.saturating_add(SPARE))
 }
 
 /// How many to find without the filter, when `passed` of so many did and `limit` are wanted; `None`, if they are enough, or
 /// more would not do.
 pub(super) fn wider(found: usize, passed: usize, limit: usize) -> Option<usize> {
-    let enough = passed >= limit.saturating_add(SPARE);
+    let done = passed >= limit.saturating_add(SPARE) || found >= FOUND_MAX;
     // Half of what is wanted among the most: by so few, the share is not known better than that.
     let in_vain = passed.saturating_mul(2 * FOUND_MAX) < limit.saturating_mul(found);
-    let wanted = found.saturating_mul(MARGIN).saturating_mul(limit).checked_div(passed)?;
-    (!enough && !in_vain && found < FOUND_MAX).then(|| wanted.clamp(found + 1, FOUND_MAX))
+    let wanted = found.saturating_mul(enough(limit)).checked_div(passed)?;
+    (!done && !in_vain).then(|| wanted.max(2 * found).min(FOUND_MAX))
 }
 
 /// A shorter clause by which to estimate how many products pass this one, and how many times as many that is.
@@ -168,13 +178,18 @@ mod tests {
             (20_000, 10, None),
             (40_000, 10, Some(300)),
             (100_000, 10, Some(300)),
-            (400_000, 10, Some(300)),
+            (400_000, 10, Some(75)),
+            (1_000_000, 10, Some(30)),
+            (1_000_000, 1, Some(6)),
             (400_000, 100, Some(300)),
             (400_000, 1000, Some(1000)),
             (1_000_000, usize::MAX, Some(FOUND_MAX)),
         ] {
             let found = match way(&[price()], limit, passing, passing) {
-                Way::Among { first, .. } => Some(first),
+                Way::Among(Among { first, width, .. }) => {
+                    assert_eq!(width, search_width(1_000_000));
+                    Some(first)
+                }
                 Way::Graph { .. } | Way::Scan(_) => None,
             };
             assert_eq!(found, first, "{passing} {limit}");
@@ -186,7 +201,7 @@ mod tests {
         let category = Clause::Texts("under.product_type".to_owned(), vec!["Home".to_owned()]);
         let both = [price(), category];
         assert!(matches!(way(&both, 10, 20_000, 10_000), Way::Scan(_)));
-        assert!(matches!(way(&both, 10, 100_000, 10_000), Way::Among { first: 300, .. }));
+        assert!(matches!(way(&both, 10, 100_000, 10_000), Way::Among(Among { first: 300, .. })));
     }
 
     #[test]
@@ -204,7 +219,7 @@ mod tests {
         for (passing, float, int8) in [(100_000, true, false), (150_000, true, false), (150_001, false, false)] {
             for (kind, compared) in [(Quantisation::None, float), (Quantisation::Int8, int8)] {
                 let others = match quantised_way(kind, &[price()], 10, passing, passing) {
-                    Way::Among { others, .. } => others,
+                    Way::Among(Among { others, .. }) => others,
                     other @ (Way::Graph { .. } | Way::Scan(_)) => panic!("{other:?}"),
                 };
                 assert_eq!(others == Others::Compared, compared, "{passing} {kind:?}");
@@ -219,6 +234,9 @@ mod tests {
             (300, 14, 10, Some(642)),
             (300, 1, 10, Some(FOUND_MAX)),
             (300, 0, 10, None),
+            (30, 14, 10, Some(64)),
+            (6, 5, 1, Some(12)),
+            (1500, 14, 10, Some(FOUND_MAX)),
             (FOUND_MAX, 9, 10, None),
             (1000, 990, 1000, Some(FOUND_MAX)),
             (1000, 249, 1000, None),
