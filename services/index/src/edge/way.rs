@@ -112,10 +112,13 @@ fn enough(limit: usize) -> usize {
 /// How many to find without the filter, when `passed` of so many did and `limit` are wanted; `None`, if they are enough, or
 /// more would not do.
 pub(super) fn wider(found: usize, passed: usize, limit: usize) -> Option<usize> {
+    if passed == 0 {
+        return (found < FIRST_MAX).then_some(FIRST_MAX);
+    }
     let done = passed >= limit.saturating_add(SPARE) || found >= FOUND_MAX;
     // Half of what is wanted among the most: by so few, the share is not known better than that.
     let in_vain = passed.saturating_mul(2 * FOUND_MAX) < limit.saturating_mul(found);
-    let wanted = found.saturating_mul(enough(limit)).checked_div(passed)?;
+    let wanted = found.saturating_mul(enough(limit)) / passed;
     (!done && !in_vain).then(|| wanted.max(2 * found).min(FOUND_MAX))
 }
 
@@ -234,6 +237,7 @@ mod tests {
             (300, 14, 10, Some(642)),
             (300, 1, 10, Some(FOUND_MAX)),
             (300, 0, 10, None),
+            (75, 0, 10, Some(FIRST_MAX)),
             (30, 14, 10, Some(64)),
             (6, 5, 1, Some(12)),
             (1500, 14, 10, Some(FOUND_MAX)),
