@@ -85,9 +85,9 @@ impl Filter {
     /// Checks the tree against what a generation declares.
     ///
     /// # Errors
-    /// When it is deeper or larger than [`FILTER_DEPTH_MAX`], [`FILTER_NODES_MAX`] and [`FILTER_VALUES_MAX`], names an attribute that is not
-    /// declared or is prose, or compares an attribute with a value of another type. The error's field begins with
-    /// `filter` and names the attribute.
+    /// When it is deeper or larger than [`FILTER_DEPTH_MAX`], [`FILTER_NODES_MAX`] and [`FILTER_VALUES_MAX`], names an
+    /// attribute that is not declared or is prose, or compares an attribute with a value of another type. The error's
+    /// field begins with `filter` and names the attribute.
     pub fn resolve(&self, schema: &Schema) -> Result<ResolvedFilter, Invalid> {
         self.check_size()?;
         resolved::resolve(self, schema)
