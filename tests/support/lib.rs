@@ -8,6 +8,8 @@ mod raw;
 
 use std::{
     env, fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -104,7 +106,16 @@ pub fn load_well(feed: &Path, index_dir: &Path, arguments: &[&str]) -> String {
 /// An address of this machine that nothing listens on. It is free when it is asked for; another process taking it
 /// meanwhile fails the test, and no more.
 pub fn free_address() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// What a server answers to Prometheus at its `--metrics-listen`.
+pub fn scrape(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: vitrine\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// A running `vitrine serve`, killed when dropped.

@@ -4,8 +4,6 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::TcpStream,
     process::Command,
     time::{Duration, Instant},
 };
@@ -16,7 +14,7 @@ use vitrine_proto::v1::{
     SearchRequest, Signal, recommendation_service_client::RecommendationServiceClient, signal::Source,
 };
 use vitrine_tests::{
-    Server, ServingStatus, StandIn, demo, free_address, load, load_well, loader, manifest, program, repository,
+    Server, ServingStatus, StandIn, demo, free_address, load, load_well, loader, manifest, program, repository, scrape,
     small_feed,
 };
 
@@ -270,15 +268,6 @@ fn a_log_filter_that_cannot_be_read_is_said_and_nothing_is_started() {
         assert_eq!(output.status.code(), Some(64), "{errors}");
         assert!(errors.contains("`RUST_LOG` is `vitrine_index=loud`"), "{errors}");
     }
-}
-
-/// What a server answers to Prometheus.
-fn scrape(address: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: vitrine\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 #[tokio::test(flavor = "multi_thread")]

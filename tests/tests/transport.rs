@@ -4,18 +4,19 @@
 
 use std::{
     fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use vitrine_proto::v1::{
     EmbedInput, EmbedRequest, Photo, SearchRequest, SearchUploadRequest, Signal, UploadedPhoto, embed_input,
     recommendation_service_client::RecommendationServiceClient, search_upload_request::Part, signal::Source,
 };
-use vitrine_tests::{RawCall, Server, halves, load_well, repository, small_feed};
+use vitrine_tests::{RawCall, Server, free_address, halves, load_well, repository, scrape, small_feed};
 
 const SEARCH: &str = "/vitrine.v1.RecommendationService/Search";
 const SEARCH_UPLOAD: &str = "/vitrine.v1.RecommendationService/SearchUpload";
@@ -37,30 +38,37 @@ fn search_by_photo() -> SearchRequest {
     search(Source::Photo(Photo { content: photo(), region: None }))
 }
 
-/// Asks until the server has no place, which it has not when other calls have come in. What is asked is wrong in a way
-/// that is seen once there is a place, and so takes none from them.
+/// Starts a server with so many places. Out: the server and where it is measured.
+async fn server_with_places(dir: &Path, places: usize) -> (Server, String) {
+    let metrics = free_address();
+    let server = Server::start(dir, &["--requests-max", &places.to_string(), "--metrics-listen", &metrics]).await;
+    (server, metrics)
+}
+
+/// Waits until so many requests have their places. Nothing else is asked meanwhile: it could take one of them.
+async fn taken(metrics: &str, places: usize) {
+    let (wanted, started) = (format!("vitrine_requests_in_flight {places}"), Instant::now());
+    while !scrape(metrics).lines().any(|line| line == wanted) {
+        assert!(started.elapsed() < PATIENCE, "bodies on their way take no place");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// What a server without a place answers.
 async fn refusal(server: &Server) -> Status {
     let mut client = RecommendationServiceClient::new(server.channel().await);
-    let started = Instant::now();
-    loop {
-        let mut wrong = Request::new(SearchRequest::default());
-        wrong.metadata_mut().insert("grpc-timeout", "soon".parse().unwrap());
-        let status = client.search(wrong).await.unwrap_err();
-        if status.code() != Code::InvalidArgument {
-            return status;
-        }
-        assert!(started.elapsed() < PATIENCE, "bodies on their way take no place");
-    }
+    client.search(search(Source::Text("a sofa".to_owned()))).await.unwrap_err()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_on_its_way_takes_a_place_and_gives_it_back() {
     let dir = tempfile::tempdir().unwrap();
     load_well(&small_feed(dir.path(), 5), dir.path(), &[]);
-    let server = Server::start(dir.path(), &["--requests-max", "1"]).await;
+    let (server, metrics) = server_with_places(dir.path(), 1).await;
     let (first, second) = halves(&search_by_photo());
     let mut call = RawCall::open(server.authority(), SEARCH, &[]).await;
     call.send(first);
+    taken(&metrics, 1).await;
 
     let refused = refusal(&server).await;
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
@@ -81,7 +89,7 @@ async fn a_body_on_its_way_takes_a_place_and_gives_it_back() {
 async fn photos_that_are_half_sent_at_sigterm_are_answered() {
     let dir = tempfile::tempdir().unwrap();
     load_well(&small_feed(dir.path(), 5), dir.path(), &[]);
-    let mut server = Server::start(dir.path(), &["--requests-max", "2"]).await;
+    let (mut server, metrics) = server_with_places(dir.path(), 2).await;
     let (first, second) = halves(&search_by_photo());
     let mut whole = RawCall::open(server.authority(), SEARCH, &[]).await;
     whole.send(first);
@@ -92,6 +100,7 @@ async fn photos_that_are_half_sent_at_sigterm_are_answered() {
     for piece in [one, two, three] {
         chunks.send(piece);
     }
+    taken(&metrics, 2).await;
     assert_eq!(refusal(&server).await.code(), Code::ResourceExhausted);
 
     server.send_sigterm();

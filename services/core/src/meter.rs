@@ -37,7 +37,7 @@ const INDEX_QUERY_SECONDS: &str = "vitrine_index_query_seconds";
 pub fn describe() {
     describe_counter!(REQUESTS, "Requests answered, by method and gRPC code.");
     describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "From a request's first byte to its answer, by method.");
-    describe_gauge!(REQUESTS_IN_FLIGHT, "Requests in work.");
+    describe_gauge!(REQUESTS_IN_FLIGHT, "Requests let in and not answered yet.");
     describe_counter!(CACHE_HITS, "Look-ups that a cache answered, or that joined one in flight.");
     describe_counter!(CACHE_MISSES, "Look-ups that had to be computed. Requests that bypass a cache do not count.");
     describe_counter!(CACHE_EVICTIONS, "Entries dropped for room or age.");

@@ -4,7 +4,6 @@
 use std::{
     convert::Infallible,
     future::ready,
-    mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -54,15 +53,34 @@ impl Admission {
     }
 
     /// A place to be held until the answer is made, and how long that may take.
-    fn admit(&self, headers: &HeaderMap) -> Result<(OwnedSemaphorePermit, Deadline), Status> {
+    fn admit(&self, headers: &HeaderMap) -> Result<(Place, Deadline), Status> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(status::stopping());
         }
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+        let deadline = Deadline::of(headers, self.deadline_max, Instant::now()).map_err(status::from_invalid)?;
+        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             status::from_search(SearchError::Overloaded { queue: "request", capacity: self.requests_max })
         })?;
-        let deadline = Deadline::of(headers, self.deadline_max, Instant::now()).map_err(status::from_invalid)?;
-        Ok((place, deadline))
+        Ok((Place::new(permit), deadline))
+    }
+}
+
+/// A request that was let in counts as in flight for as long as this lives.
+#[derive(Debug)]
+struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        gauge!(meter::REQUESTS_IN_FLIGHT).increment(1);
+        Self { _permit: permit }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        gauge!(meter::REQUESTS_IN_FLIGHT).decrement(1);
     }
 }
 
@@ -112,7 +130,7 @@ where
     }
 }
 
-/// Counts and times one request. Dropping it is the end of the request, answered or not.
+/// Counts and times one request.
 struct Metered {
     service: &'static str,
     method: String,
@@ -121,22 +139,15 @@ struct Metered {
 
 impl Metered {
     fn new<S: NamedService>(path: &str) -> Self {
-        gauge!(meter::REQUESTS_IN_FLIGHT).increment(1);
         let method = path.trim_start_matches('/').to_owned();
         Self { service: S::NAME, method, came: Instant::now() }
     }
 
-    fn answered(mut self, code: Code) {
+    fn answered(self, code: Code) {
         // Methods that do not exist share a name: clients can make up any number of them.
-        let method = if code == Code::Unimplemented { self.service.to_owned() } else { mem::take(&mut self.method) };
+        let method = if code == Code::Unimplemented { self.service.to_owned() } else { self.method };
         histogram!(meter::REQUEST_SECONDS, "method" => method.clone()).record(self.came.elapsed());
         counter!(meter::REQUESTS, "method" => method, "code" => format!("{code:?}")).increment(1);
-    }
-}
-
-impl Drop for Metered {
-    fn drop(&mut self) {
-        gauge!(meter::REQUESTS_IN_FLIGHT).decrement(1);
     }
 }
 
