@@ -65,7 +65,7 @@ pub fn describe() {
     describe_histogram!(
         INDEX_QUERY_SECONDS,
         Unit::Seconds,
-        "What Qdrant itself took to find the nearest by one vector."
+        "What Qdrant itself took for one call: to find the nearest, or to read what was found."
     );
 }
 
@@ -144,7 +144,7 @@ pub fn pool_healthy(endpoint: usize, healthy: bool) {
     gauge!(POOL_HEALTHY, "endpoint" => endpoint.to_string()).set(if healthy { 1.0 } else { 0.0 });
 }
 
-/// The index found the nearest by one vector, or by several in one call.
+/// Qdrant answered one call of a search or a look-up.
 pub fn index_queried(time: Duration) {
     histogram!(INDEX_QUERY_SECONDS).record(time);
 }

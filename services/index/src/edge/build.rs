@@ -120,8 +120,8 @@ impl EdgeBuilder {
 fn empty(path: &Path, model: &ModelInfo, schema: &Schema, quantisation: Quantisation) -> Result<EdgeShard, IndexError> {
     const CONTEXT: &str = "begin a generation";
     let shard = EdgeShard::new(path, config(model.dimensions, quantisation)).map_err(failed(CONTEXT))?;
-    for (field_name, field_type) in payload_indexes(schema) {
-        let create = CreateIndex { field_name, field_schema: Some(field_type.into()) };
+    for (field_name, field_type) in payload_indexes(schema, quantisation) {
+        let create = CreateIndex { field_name, field_schema: Some(field_type) };
         let create = UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(create));
         shard.update(create).map_err(failed(CONTEXT))?;
     }

@@ -1,7 +1,8 @@
 //! Products as Qdrant Edge's points, and back.
 
 use qdrant_edge::{
-    JsonPath, PayloadSchemaType, PointId, PointStruct, Vector, VectorInternal, VectorStructInternal, Vectors,
+    BoolIndexParams, FloatIndexParams, IntegerIndexParams, JsonPath, KeywordIndexParams, PayloadFieldSchema,
+    PayloadSchemaParams, PointId, PointStruct, Vector, VectorInternal, VectorStructInternal, Vectors,
 };
 use vitrine_core::{
     embed::Embedding,
@@ -9,9 +10,11 @@ use vitrine_core::{
     product::{Product, Schema},
 };
 
+use super::graph::is_on_disk;
 use crate::{
     error::unavailable,
     payload::{self, DIGEST, IndexKind, point_id, to_payload, vector_name},
+    quantisation::Quantisation,
 };
 
 /// A key of the payload.
@@ -19,15 +22,21 @@ pub(super) fn path(key: &str) -> JsonPath {
     key.parse().unwrap_or_else(|()| JsonPath { first_key: key.to_owned(), rest: Vec::new() })
 }
 
-/// The payload indexes that a schema needs.
-pub(super) fn payload_indexes(schema: &Schema) -> Vec<(JsonPath, PayloadSchemaType)> {
+/// The payload indexes that a schema needs. They are read from disk where the vectors are, too.
+pub(super) fn payload_indexes(schema: &Schema, quantisation: Quantisation) -> Vec<(JsonPath, PayloadFieldSchema)> {
+    let on_disk = Some(is_on_disk(quantisation));
     let typed = |kind| match kind {
-        IndexKind::Keyword => PayloadSchemaType::Keyword,
-        IndexKind::Integer => PayloadSchemaType::Integer,
-        IndexKind::Float => PayloadSchemaType::Float,
-        IndexKind::Bool => PayloadSchemaType::Bool,
+        IndexKind::Keyword => {
+            PayloadSchemaParams::Keyword(KeywordIndexParams { on_disk, ..KeywordIndexParams::default() })
+        }
+        IndexKind::Integer => {
+            PayloadSchemaParams::Integer(IntegerIndexParams { on_disk, ..IntegerIndexParams::default() })
+        }
+        IndexKind::Float => PayloadSchemaParams::Float(FloatIndexParams { on_disk, ..FloatIndexParams::default() }),
+        IndexKind::Bool => PayloadSchemaParams::Bool(BoolIndexParams { on_disk, ..BoolIndexParams::default() }),
     };
-    payload::payload_indexes(schema).into_iter().map(|(key, kind)| (path(&key), typed(kind))).collect()
+    let indexes = payload::payload_indexes(schema).into_iter();
+    indexes.map(|(key, kind)| (path(&key), PayloadFieldSchema::FieldParams(typed(kind)))).collect()
 }
 
 /// The point of a product with its vectors.

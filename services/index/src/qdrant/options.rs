@@ -161,7 +161,7 @@ impl Default for BuildOptions {
             write_consistency: 1,
             on_disk: false,
             quantisation: Quantisation::None,
-            // Qdrant's own, which are Edge's, too.
+            // Qdrant's own, which are Edge's, too, where vectors are not quantised.
             hnsw_m: 16,
             hnsw_ef_construct: 100,
             // 6 h: a graph of 100,000 products takes minutes on two cores; what takes a night would not be ready by day.

@@ -29,7 +29,8 @@ const LOG_BYTES: f64 = 11.0;
 pub(super) const MEMORY_BYTES: f64 = 142e6;
 /// What a product takes of memory beside its vectors when these are in memory, in bytes. The same two sizes.
 const PRODUCT_MEMORY_BYTES: f64 = 1350.0;
-/// The same where only quantised vectors are: 100,000 products with int8 (289 MB).
+/// The same where only quantised vectors are: 100,000 products with int8 (289 MB). A directory of now has indexes of attributes on
+/// disk, too (208 MB), which a Qdrant server has not.
 const PRODUCT_MEMORY_BYTES_QUANTISED: f64 = 430.0;
 /// The part of it that cannot be read again from disk: 100,000 (100 MB) and 1,000,000 products (1.0 GB).
 const PRODUCT_PINNED_BYTES: f64 = 1000.0;
