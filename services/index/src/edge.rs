@@ -19,6 +19,7 @@ mod filter;
 mod generation;
 mod generations;
 mod graph;
+mod layout;
 mod log;
 mod point;
 mod way;

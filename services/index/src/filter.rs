@@ -61,6 +61,16 @@ impl Clause {
         if let Self::All(clauses) = self { clauses.iter().flat_map(Self::required).collect() } else { vec![self] }
     }
 
+    /// Whether it asks for one text at this key.
+    pub(crate) fn is_one_text(&self, at: Option<&str>) -> bool {
+        matches!(self, Self::Texts(key, texts) if Some(key.as_str()) == at && texts.len() == 1)
+    }
+
+    /// Whether it only leaves out some points by name.
+    pub(crate) fn leaves_out_points(&self) -> bool {
+        matches!(self, Self::Not(clause) if matches!(**clause, Self::Ids(_)))
+    }
+
     /// The same where every point has something at the keys that are complete: nothing is looked for that is nowhere.
     pub(crate) fn without_empty<E>(self, is_complete: &impl Fn(&str) -> Result<bool, E>) -> Result<Self, E> {
         let each = |clauses: Vec<Self>| clauses.into_iter().map(|clause| clause.without_empty(is_complete));
@@ -83,35 +93,36 @@ impl Clause {
     }
 }
 
-/// What a query leaves of a generation; `None` is everything.
-pub(crate) fn of_query(query: &IndexQuery, schema: &Schema) -> Option<Clause> {
+/// What a query leaves of a generation; `None` is everything. Takes the filter out of the query: its lists may be long.
+pub(crate) fn of_query(query: &mut IndexQuery, schema: &Schema) -> Option<Clause> {
     let excluded = (!query.exclude.is_empty()).then(|| not(Clause::Ids(query.exclude.iter().map(point_id).collect())));
-    let clauses: Vec<_> = query.filter.iter().map(|filter| clause(filter, schema)).chain(excluded).collect();
+    let filter = query.filter.take().map(|filter| clause(filter, schema));
+    let clauses: Vec<_> = filter.into_iter().chain(excluded).collect();
     (!clauses.is_empty()).then_some(Clause::All(clauses))
 }
 
-fn clause(filter: &ResolvedFilter, schema: &Schema) -> Clause {
-    let each = |filters: &[ResolvedFilter]| filters.iter().map(|filter| clause(filter, schema)).collect();
+fn clause(filter: ResolvedFilter, schema: &Schema) -> Clause {
+    let each = |filters: Vec<ResolvedFilter>| filters.into_iter().map(|filter| clause(filter, schema)).collect();
     match filter {
         ResolvedFilter::All(filters) => Clause::All(each(filters)),
         ResolvedFilter::Any(filters) => any(each(filters)),
         ResolvedFilter::Not(filter) => {
-            let within = clause(filter, schema);
+            let within = clause(*filter, schema);
             if let Clause::Range(key, limits) = within { outside(key, limits) } else { not(within) }
         }
-        ResolvedFilter::Is { attribute, condition } => is(attribute, condition, schema),
+        ResolvedFilter::Is { attribute, condition } => is(&attribute, condition, schema),
     }
 }
 
-fn is(attribute: &str, condition: &Condition, schema: &Schema) -> Clause {
+fn is(attribute: &str, condition: Condition, schema: &Schema) -> Clause {
     match condition {
-        Condition::KeywordIn(texts) => Clause::Texts(key(attribute), texts.clone()),
+        Condition::KeywordIn(texts) => Clause::Texts(key(attribute), texts),
         Condition::PathIn(paths) => Clause::Texts(key(attribute), paths.iter().map(ToString::to_string).collect()),
         Condition::PathUnder(path) => Clause::Texts(under_key(attribute), vec![path.to_string()]),
-        Condition::IntegerIn(numbers) => Clause::Integers(key(attribute), numbers.clone()),
-        Condition::BoolIs(yes) => Clause::Bool(key(attribute), *yes),
-        Condition::Number(range) => Clause::Range(key(attribute), (*range).into()),
-        Condition::Amount(currency, range) => Clause::Range(amount_key(attribute, *currency), (*range).into()),
+        Condition::IntegerIn(numbers) => Clause::Integers(key(attribute), numbers),
+        Condition::BoolIs(yes) => Clause::Bool(key(attribute), yes),
+        Condition::Number(range) => Clause::Range(key(attribute), range.into()),
+        Condition::Amount(currency, range) => Clause::Range(amount_key(attribute, currency), range.into()),
         Condition::Exists => match schema.attributes.get(attribute) {
             // Money is indexed for each currency.
             Some(spec) if spec.kind == AttributeType::Money => {
@@ -158,7 +169,7 @@ mod tests {
             attribute: "stock".to_owned(),
             condition: Condition::Number(NumberRange { lower, upper }),
         };
-        let not = |lower, upper| clause(&ResolvedFilter::Not(Box::new(within(lower, upper))), &Schema::default());
+        let not = |lower, upper| clause(ResolvedFilter::Not(Box::new(within(lower, upper))), &Schema::default());
         let range = |limits| Clause::Range("a.stock".to_owned(), limits);
         let below = Limits { lt: Some(2.0), ..Limits::default() };
         let above = Limits { gte: Some(5.0), ..Limits::default() };

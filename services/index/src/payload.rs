@@ -61,6 +61,12 @@ pub(crate) enum IndexKind {
     Bool,
 }
 
+/// Key of the categories that products are laid out by: the prefixes of the first path that there is.
+pub(crate) fn category_key(schema: &Schema) -> Option<String> {
+    let mut attributes = schema.attributes.iter();
+    attributes.find(|(_, spec)| spec.kind == AttributeType::Path).map(|(name, _)| under_key(name))
+}
+
 /// The payload indexes that a schema needs, by key.
 pub(crate) fn payload_indexes(schema: &Schema) -> Vec<(String, IndexKind)> {
     let indexes = schema.attributes.iter().flat_map(|(name, spec)| match spec.kind {

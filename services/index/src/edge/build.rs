@@ -22,7 +22,7 @@ use super::{
     directory::{BuildLock, CatalogDirectory, GenerationDirectory},
     generation::{EdgeGeneration, Shard},
     graph::{config, regraphed},
-    log,
+    layout, log,
     point::{payload_indexes, to_point},
 };
 use crate::{
@@ -177,6 +177,7 @@ impl GenerationBuilder for EdgeBuilder {
         let in_use = || unavailable("seal a generation", "products are being added");
         let shard = Arc::into_inner(shard).ok_or_else(in_use)?;
         let staying = staying.map(|staying| Arc::into_inner(staying).ok_or_else(in_use)).transpose()?;
+        let carried = staying.is_some();
         let sealed = blocking("seal a generation", move || {
             if let Some(staying) = staying {
                 staying.remove_others(&shard)?;
@@ -187,9 +188,8 @@ impl GenerationBuilder for EdgeBuilder {
             };
             info.products = shard.products()?;
             shard.with("seal a generation", |shard| {
-                let regraphed = regraphed(&shard.config(), info.products, threads);
-                shard.set_hnsw_config(regraphed)?;
-                shard.optimize()
+                let graphs = regraphed(&shard.config(), info.products, threads);
+                if carried { layout::build_more(shard, graphs) } else { layout::build(shard, &info.schema, graphs) }
             })?;
             if let Some(directory) = &partial.directory {
                 directory.write_info(&info).map_err(failed("seal a generation"))?;

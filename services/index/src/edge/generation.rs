@@ -31,12 +31,12 @@ use super::{
     graph,
     point::{sides, to_digest, to_embeddings, to_product},
     refused,
-    way::{Among, Others, Way, wider},
+    way::{Among, CATEGORY_WIDTH, Others, Searched, Way, wider},
 };
 use crate::{
     error::{failed, unavailable},
     filter::{self, Clause},
-    payload::{point_after, point_id, vector_name},
+    payload::{category_key, point_after, point_id, vector_name},
     quantisation::Quantisation,
     scoring::{CANDIDATES, Candidate, Union, page, similarities},
 };
@@ -89,10 +89,12 @@ impl Generation for EdgeGeneration {
         &self.info
     }
 
-    async fn search(&self, query: IndexQuery) -> Result<Vec<Hit>, IndexError> {
+    async fn search(&self, mut query: IndexQuery) -> Result<Vec<Hit>, IndexError> {
         let shard = Arc::clone(&self.shard);
-        let (clause, products) = (filter::of_query(&query, &self.info.schema), self.info.products);
-        self.pool.run(Lane::Interactive, move || shard.search(&query, clause, products)).await.map_err(refused)?
+        let (clause, products) = (filter::of_query(&mut query, &self.info.schema), self.info.products);
+        let category = category_key(&self.info.schema);
+        let search = move || shard.search(&query, clause, products, category.as_deref());
+        self.pool.run(Lane::Interactive, search).await.map_err(refused)?
     }
 
     async fn get(&self, id: &ProductId) -> Result<Option<IndexedProduct>, IndexError> {
@@ -242,7 +244,13 @@ impl Shard {
         records.iter().map(indexed).collect()
     }
 
-    fn search(&self, query: &IndexQuery, clause: Option<Clause>, products: usize) -> Result<Vec<Hit>, IndexError> {
+    fn search(
+        &self,
+        query: &IndexQuery,
+        clause: Option<Clause>,
+        products: usize,
+        category: Option<&str>,
+    ) -> Result<Vec<Hit>, IndexError> {
         let wanted = query.offset + query.limit;
         if query.limit == 0 {
             return Ok(Vec::new());
@@ -250,10 +258,10 @@ impl Shard {
         let clause = clause.map(|clause| clause.without_empty(&|key| self.is_complete(key))).transpose()?;
         let candidates = match query.vectors.as_slice() {
             [only] => {
-                let found = self.nearest(only, &self.way(clause, wanted, products)?, wanted)?.into_iter();
+                let found = self.nearest(only, self.way(clause, wanted, products, category)?, wanted)?.into_iter();
                 found.map(|(id, cosine)| Candidate::of_one(only, id, cosine)).collect()
             }
-            several => self.nearest_by_sum(several, &self.way(clause, CANDIDATES, products)?)?,
+            several => self.nearest_by_sum(several, &self.way(clause, CANDIDATES, products, category)?)?,
         };
         let page = page(candidates, query);
         let ids: Vec<PointId> = page.iter().map(|candidate| candidate.id).collect();
@@ -292,7 +300,7 @@ impl Shard {
     fn nearest_by_sum(&self, vectors: &[QueryVector], way: &Way) -> Result<Vec<Candidate<PointId>>, IndexError> {
         let mut union = Union::new(vectors.len());
         for (nth, vector) in vectors.iter().enumerate() {
-            for (id, cosine) in self.nearest(vector, way, CANDIDATES)? {
+            for (id, cosine) in self.nearest(vector, way.clone(), CANDIDATES)? {
                 union.add(nth, id, cosine);
             }
         }
@@ -312,19 +320,27 @@ impl Shard {
         Ok(union.candidates(vectors))
     }
 
-    /// How to find so many of what passes, of so many products.
-    fn way(&self, clause: Option<Clause>, limit: usize, products: usize) -> Result<Way, IndexError> {
+    /// How to find so many of what passes, of so many products with this key of categories.
+    fn way(
+        &self,
+        clause: Option<Clause>,
+        limit: usize,
+        products: usize,
+        category: Option<&str>,
+    ) -> Result<Way, IndexError> {
         self.with("query the index", |shard| {
             let count = |filter| shard.count(CountRequest { filter: Some(filter), exact: false });
-            Way::of(clause, limit, products, &shard.config(), count)
+            Way::of(clause, limit, Searched { products, config: &shard.config(), category }, count)
         })
     }
 
-    fn nearest(&self, vector: &QueryVector, way: &Way, limit: usize) -> Result<Vec<(PointId, f32)>, IndexError> {
+    fn nearest(&self, vector: &QueryVector, way: Way, limit: usize) -> Result<Vec<(PointId, f32)>, IndexError> {
         let quantisation = self.quantisation;
         match way {
-            Way::Graph { width } => self.query(vector, None, limit, graph::nearest(limit, *width, quantisation)),
-            Way::Scan(filter) => self.query(vector, Some(filter.clone()), limit, graph::scan(limit, quantisation)),
+            Way::Graph { category, width } => {
+                self.query(vector, category, limit, graph::nearest(limit, width, quantisation))
+            }
+            Way::Scan(filter) => self.query(vector, Some(filter), limit, graph::scan(limit, quantisation)),
             Way::Among(among) => self.nearest_that_pass(vector, among, limit),
         }
     }
@@ -333,14 +349,14 @@ impl Shard {
     fn nearest_that_pass(
         &self,
         vector: &QueryVector,
-        among: &Among,
+        among: Among,
         limit: usize,
     ) -> Result<Vec<(PointId, f32)>, IndexError> {
         let Among { filter, first, width, others } = among;
         let quantisation = self.quantisation;
-        let (mut wide, mut passed) = (Some(*first), Vec::new());
+        let (mut wide, mut passed) = (Some(first), Vec::new());
         while let Some(count) = wide {
-            let all = self.query(vector, None, count, graph::nearest(count, *width, quantisation))?;
+            let all = self.query(vector, None, count, graph::nearest(count, width, quantisation))?;
             let ids = all.into_iter().map(|(id, _)| id).collect();
             let both = [Condition::HasId(ids), Condition::Filter(filter.clone())];
             let both = Filter { must: Some(both.into()), ..Filter::default() };
@@ -352,8 +368,9 @@ impl Shard {
             let how = match others {
                 Others::Compared if passed.is_empty() => graph::scan(limit, quantisation),
                 Others::Compared | Others::Searched => graph::sparse(limit, quantisation),
+                Others::OfCategory => graph::nearest(limit, CATEGORY_WIDTH, quantisation),
             };
-            let more = self.query(vector, Some(filter.clone()), limit, how)?;
+            let more = self.query(vector, Some(filter), limit, how)?;
             passed.extend(more.into_iter().filter(|(id, _)| !known.contains(id)));
             passed.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         }
@@ -460,15 +477,15 @@ mod tests {
         // Of the twenty nearest ten pass: enough for five, but not for ten and more; and fifty of all, which are too few for eighty.
         let among = |filter: &Filter, others| Among { filter: filter.clone(), first: 20, width: 128, others };
         for limit in [5, 10, 30, 80] {
-            let found = shard.nearest_that_pass(&query, &among(&odd, Others::Searched), limit).unwrap();
+            let found = shard.nearest_that_pass(&query, among(&odd, Others::Searched), limit).unwrap();
             let found = found.into_iter().map(|(id, _)| id);
             assert!(found.eq(expected.clone().take(limit)), "{limit}");
         }
         // And if none passes.
         let farthest: Vec<_> = (70..100).map(|number| point_id(&product(number).product.id)).collect();
         let filter = to_filter(Clause::Ids(farthest.clone()));
-        for others in [Others::Compared, Others::Searched] {
-            let found = shard.nearest_that_pass(&query, &among(&filter, others), 10).unwrap();
+        for others in [Others::Compared, Others::Searched, Others::OfCategory] {
+            let found = shard.nearest_that_pass(&query, among(&filter, others), 10).unwrap();
             let found = found.into_iter().map(|(id, _)| id);
             assert!(found.eq(farthest.iter().take(10).map(|id| PointId::Uuid(*id))), "{others:?}");
         }

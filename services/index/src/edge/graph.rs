@@ -18,8 +18,16 @@ use crate::{
 /// Most vector data that a filtered query always compares without the graph, in KiB before it is quantised. 10,000:
 /// Qdrant's own; it takes about as long as a search of the graph for the most candidates.
 const SCAN_KIB: usize = 10_000;
+/// Most vector data of a category that has no edges of its own, in KiB. 40,000: since its products lie together, to compare so
+/// many takes less than twice as long as a search of the graph.
+const CATEGORY_KIB: usize = 40_000;
 /// Products for each that may pass a filter and be compared without the graph, where they are few.
 const SCAN_RATIO: usize = 4;
+/// Edges of a product to others of its category, on the upper levels. 16: as many as it has to all.
+pub(super) const CATEGORY_EDGES: usize = 16;
+/// Products for each of the largest category that has edges of its own. 8: of larger ones, a search of the whole graph finds enough,
+/// and Qdrant makes none.
+const CATEGORY_RATIO: usize = 8;
 /// Candidates in hand while a graph is built. 100: Qdrant's own.
 const BUILD_WIDTH: usize = 100;
 /// The same where vectors are quantised. 200: with 100, among 100,000 products, 2 of 100 queries never come to where
@@ -41,8 +49,8 @@ pub(super) fn config(dimensions: usize, quantisation: Quantisation) -> EdgeConfi
             // Set when a graph is built.
             max_indexing_threads: 0,
             on_disk: None,
-            // No edges among the products of one value of an attribute: with them, graphs of a million products take several
-            // times as long to build. `way.rs` finds what passes a filter without them.
+            // No edges among the products of one value of an attribute, but those of categories (`layout.rs`): with them, graphs
+            // of a million products take several times as long to build. `way.rs` finds what passes a filter without them.
             payload_m: Some(0),
             inline_storage: None,
         })
@@ -63,10 +71,11 @@ pub(super) fn is_on_disk(quantisation: Quantisation) -> bool {
     quantisation != Quantisation::None
 }
 
-/// How the graphs of so many products are to be made, by so many threads. Another threshold than now builds them all again,
+/// How the graphs of so many products are to be made, by so many threads. Another threshold than now has them all written again,
 /// so one that is right to a factor of two stays.
 pub(super) fn regraphed(config: &EdgeConfig, products: usize, threads: usize) -> HnswIndexConfig {
-    let kib = kib(config, products.div_ceil(SCAN_RATIO)).clamp(SCAN_KIB, SCAN_KIB * quantisation(config).ratio());
+    let kib_max = CATEGORY_KIB.max(SCAN_KIB * quantisation(config).ratio());
+    let kib = kib(config, products.div_ceil(SCAN_RATIO)).clamp(SCAN_KIB, kib_max);
     let now = config.hnsw_config.full_scan_threshold;
     let full_scan_threshold = if kib > 2 * now || now > 2 * kib { kib } else { now };
     HnswIndexConfig { full_scan_threshold, max_indexing_threads: threads, ..config.hnsw_config }
@@ -116,6 +125,12 @@ pub(super) fn is_scanned(config: &EdgeConfig, compared: usize) -> bool {
     quantisation(config) == Quantisation::None || kib(config, 2 * compared) <= config.hnsw_config.full_scan_threshold
 }
 
+/// Whether a category of so many products has edges of its own, among so many.
+pub(super) fn has_edges(config: &EdgeConfig, category: usize, products: usize) -> bool {
+    let made = config.hnsw_config.payload_m.is_some_and(|edges| edges > 0);
+    made && kib(config, category) > config.hnsw_config.full_scan_threshold && category <= products / CATEGORY_RATIO
+}
+
 /// How what passes a filter is searched by way of it.
 pub(super) fn sparse(limit: usize, quantisation: Quantisation) -> SearchParams {
     // A wide search is to fill pages far behind the first ones, and finds enough without ACORN.
@@ -148,13 +163,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_smaller_vectors_are_kept_the_more_are_compared_without_the_graph() {
+    fn a_quarter_is_compared_without_the_graph_unless_it_is_much() {
         for (products, quantisation, kib) in [
             (24_000, Quantisation::None, 10_000),
-            (1_000_000, Quantisation::None, 10_000),
+            (60_000, Quantisation::None, 30_000),
+            (1_000_000, Quantisation::None, 40_000),
             (60_000, Quantisation::Int8, 30_000),
             (1_000_000, Quantisation::Int8, 40_000),
             (100_000_000, Quantisation::Int8, 40_000),
+            (100_000_000, Quantisation::Binary, 320_000),
         ] {
             let regraphed = regraphed(&config(512, quantisation), products, 0);
             assert_eq!(regraphed.full_scan_threshold, kib, "{products} {quantisation:?}");

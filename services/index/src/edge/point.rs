@@ -22,21 +22,39 @@ pub(super) fn path(key: &str) -> JsonPath {
     key.parse().unwrap_or_else(|()| JsonPath { first_key: key.to_owned(), rest: Vec::new() })
 }
 
-/// The payload indexes that a schema needs. They are read from disk where the vectors are, too.
+/// The payload indexes that a schema needs, but for [`category_index`]. They are read from disk where the vectors are, too.
 pub(super) fn payload_indexes(schema: &Schema, quantisation: Quantisation) -> Vec<(JsonPath, PayloadFieldSchema)> {
     let on_disk = Some(is_on_disk(quantisation));
+    let enable_hnsw = Some(false);
     let typed = |kind| match kind {
         IndexKind::Keyword => {
-            PayloadSchemaParams::Keyword(KeywordIndexParams { on_disk, ..KeywordIndexParams::default() })
+            PayloadSchemaParams::Keyword(KeywordIndexParams { on_disk, enable_hnsw, ..KeywordIndexParams::default() })
         }
         IndexKind::Integer => {
-            PayloadSchemaParams::Integer(IntegerIndexParams { on_disk, ..IntegerIndexParams::default() })
+            PayloadSchemaParams::Integer(IntegerIndexParams { on_disk, enable_hnsw, ..IntegerIndexParams::default() })
         }
-        IndexKind::Float => PayloadSchemaParams::Float(FloatIndexParams { on_disk, ..FloatIndexParams::default() }),
-        IndexKind::Bool => PayloadSchemaParams::Bool(BoolIndexParams { on_disk, ..BoolIndexParams::default() }),
+        IndexKind::Float => {
+            PayloadSchemaParams::Float(FloatIndexParams { on_disk, enable_hnsw, ..FloatIndexParams::default() })
+        }
+        IndexKind::Bool => {
+            PayloadSchemaParams::Bool(BoolIndexParams { on_disk, enable_hnsw, ..BoolIndexParams::default() })
+        }
     };
-    let indexes = payload::payload_indexes(schema).into_iter();
+    let category = payload::category_key(schema);
+    let indexes = payload::payload_indexes(schema).into_iter().filter(|(key, _)| Some(key) != category.as_ref());
     indexes.map(|(key, kind)| (path(&key), PayloadFieldSchema::FieldParams(typed(kind)))).collect()
+}
+
+/// The payload index of categories, where there are any: products are laid out by it, and have edges by it.
+pub(super) fn category_index(schema: &Schema, quantisation: Quantisation) -> Option<(JsonPath, PayloadFieldSchema)> {
+    let keyword = KeywordIndexParams {
+        is_tenant: Some(true),
+        on_disk: Some(is_on_disk(quantisation)),
+        enable_hnsw: Some(true),
+        ..KeywordIndexParams::default()
+    };
+    let typed = PayloadFieldSchema::FieldParams(PayloadSchemaParams::Keyword(keyword));
+    payload::category_key(schema).map(|key| (path(&key), typed))
 }
 
 /// The point of a product with its vectors.

@@ -53,12 +53,12 @@ impl Generation for QdrantGeneration {
         &self.info
     }
 
-    async fn search(&self, query: IndexQuery) -> Result<Vec<Hit>, IndexError> {
+    async fn search(&self, mut query: IndexQuery) -> Result<Vec<Hit>, IndexError> {
         let _place = self.place()?;
         if query.limit == 0 {
             return Ok(Vec::new());
         }
-        let filter = filter::of_query(&query, &self.info.schema).map(to_filter);
+        let filter = filter::of_query(&mut query, &self.info.schema).map(to_filter);
         let (scored, mut found) = match query.vectors.as_slice() {
             [only] => self.nearest(only, filter, &query).await?,
             several => (self.nearest_by_sum(several, filter).await?, HashMap::new()),
