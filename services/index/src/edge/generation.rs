@@ -31,7 +31,7 @@ use super::{
     graph,
     point::{sides, to_digest, to_embeddings, to_product},
     refused,
-    way::{Among, CATEGORY_WIDTH, Others, Searched, Way, wider},
+    way::{Among, CATEGORY_WIDTH, Others, Searched, Way},
 };
 use crate::{
     error::{failed, unavailable},
@@ -337,9 +337,7 @@ impl Shard {
     fn nearest(&self, vector: &QueryVector, way: Way, limit: usize) -> Result<Vec<(PointId, f32)>, IndexError> {
         let quantisation = self.quantisation;
         match way {
-            Way::Graph { category, width } => {
-                self.query(vector, category, limit, graph::nearest(limit, width, quantisation))
-            }
+            Way::Graph { width } => self.query(vector, None, limit, graph::nearest(limit, width, quantisation)),
             Way::Scan(filter) => self.query(vector, Some(filter), limit, graph::scan(limit, quantisation)),
             Way::Among(among) => self.nearest_that_pass(vector, among, limit),
         }
@@ -352,25 +350,24 @@ impl Shard {
         among: Among,
         limit: usize,
     ) -> Result<Vec<(PointId, f32)>, IndexError> {
-        let Among { filter, first, width, others } = among;
         let quantisation = self.quantisation;
-        let (mut wide, mut passed) = (Some(first), Vec::new());
+        let (mut wide, mut passed) = (Some(among.first), Vec::new());
         while let Some(count) = wide {
-            let all = self.query(vector, None, count, graph::nearest(count, width, quantisation))?;
+            let all = self.query(vector, None, count, graph::nearest(count, among.width, quantisation))?;
             let ids = all.into_iter().map(|(id, _)| id).collect();
-            let both = [Condition::HasId(ids), Condition::Filter(filter.clone())];
+            let both = [Condition::HasId(ids), Condition::Filter(among.filter.clone())];
             let both = Filter { must: Some(both.into()), ..Filter::default() };
             passed = self.query(vector, Some(both), count, graph::scan(count, quantisation))?;
-            wide = wider(count, passed.len(), limit);
+            wide = among.wider(count, passed.len(), limit);
         }
-        if passed.len() < limit {
+        if !among.are_enough(passed.len(), limit) {
             let known: HashSet<PointId> = passed.iter().map(|(id, _)| *id).collect();
-            let how = match others {
+            let how = match among.others {
                 Others::Compared if passed.is_empty() => graph::scan(limit, quantisation),
+                _ if among.is_category => graph::nearest(limit, CATEGORY_WIDTH, quantisation),
                 Others::Compared | Others::Searched => graph::sparse(limit, quantisation),
-                Others::OfCategory => graph::nearest(limit, CATEGORY_WIDTH, quantisation),
             };
-            let more = self.query(vector, Some(filter), limit, how)?;
+            let more = self.query(vector, Some(among.filter), limit, how)?;
             passed.extend(more.into_iter().filter(|(id, _)| !known.contains(id)));
             passed.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         }
@@ -475,17 +472,23 @@ mod tests {
         let expected: Vec<_> = (0..100).filter(|number| number % 2 == 1).map(product).collect();
         let expected = expected.iter().map(|indexed| PointId::Uuid(point_id(&indexed.product.id)));
         // Of the twenty nearest ten pass: enough for five, but not for ten and more; and fifty of all, which are too few for eighty.
-        let among = |filter: &Filter, others| Among { filter: filter.clone(), first: 20, width: 128, others };
-        for limit in [5, 10, 30, 80] {
-            let found = shard.nearest_that_pass(&query, among(&odd, Others::Searched), limit).unwrap();
+        let among = |filter: &Filter, others, is_category| Among {
+            filter: filter.clone(),
+            first: 20,
+            width: 128,
+            others,
+            is_category,
+        };
+        for (limit, is_category) in [5, 10, 30, 80].into_iter().flat_map(|limit| [(limit, false), (limit, true)]) {
+            let found = shard.nearest_that_pass(&query, among(&odd, Others::Searched, is_category), limit).unwrap();
             let found = found.into_iter().map(|(id, _)| id);
-            assert!(found.eq(expected.clone().take(limit)), "{limit}");
+            assert!(found.eq(expected.clone().take(limit)), "{limit} {is_category}");
         }
         // And if none passes.
         let farthest: Vec<_> = (70..100).map(|number| point_id(&product(number).product.id)).collect();
         let filter = to_filter(Clause::Ids(farthest.clone()));
-        for others in [Others::Compared, Others::Searched, Others::OfCategory] {
-            let found = shard.nearest_that_pass(&query, among(&filter, others), 10).unwrap();
+        for others in [Others::Compared, Others::Searched] {
+            let found = shard.nearest_that_pass(&query, among(&filter, others, false), 10).unwrap();
             let found = found.into_iter().map(|(id, _)| id);
             assert!(found.eq(farthest.iter().take(10).map(|id| PointId::Uuid(*id))), "{others:?}");
         }
