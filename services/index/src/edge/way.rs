@@ -333,6 +333,23 @@ mod tests {
     }
 
     #[test]
+    fn of_a_category_that_some_of_the_nearest_are_of_more_are_found_by_its_edges() {
+        let category = Among {
+            filter: to_filter(under("Home")),
+            first: 300,
+            width: 300,
+            others: Others::Compared,
+            is_category: true,
+        };
+        assert_eq!(category.wider(300, 3, 10), None);
+        assert_eq!(category.wider(75, 0, 10), Some(FIRST_MAX));
+        assert_eq!([14, 15].map(|passed| category.are_enough(passed, 10)), [false, true]);
+        let other = Among { is_category: false, ..category };
+        assert_eq!(other.wider(300, 3, 10), Some(FOUND_MAX));
+        assert!(other.are_enough(10, 10));
+    }
+
+    #[test]
     fn a_long_list_is_estimated_by_a_part_of_it() {
         let texts = |count: usize| (0..count).map(|number| number.to_string()).collect();
         let of = |count| Clause::Texts("a.brand".to_owned(), texts(count));
