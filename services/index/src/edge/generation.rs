@@ -43,7 +43,7 @@ use crate::{
 
 /// A generation, open.
 pub(super) struct EdgeGeneration {
-    info: GenerationInfo,
+    info: Arc<GenerationInfo>,
     pool: Arc<ComputePool>,
     shard: Arc<Shard>,
 }
@@ -58,7 +58,7 @@ impl EdgeGeneration {
     pub(super) fn open(directory: &GenerationDirectory, pool: Arc<ComputePool>) -> Result<Self, IndexError> {
         let info = directory.read_info()?;
         let shard = Shard::load_whole(&directory.shard(), info.products)?;
-        Ok(Self { info, pool, shard: Arc::new(shard) })
+        Ok(Self::of(info, shard, pool))
     }
 
     /// Closes the generation, if nobody searches it any more.
@@ -69,7 +69,7 @@ impl EdgeGeneration {
 
     /// Takes over a shard that was just built.
     pub(super) fn of(info: GenerationInfo, shard: Shard, pool: Arc<ComputePool>) -> Self {
-        Self { info, pool, shard: Arc::new(shard) }
+        Self { info: Arc::new(info), pool, shard: Arc::new(shard) }
     }
 
     pub(super) fn id(&self) -> &str {
@@ -90,11 +90,9 @@ impl Generation for EdgeGeneration {
     }
 
     async fn search(&self, mut query: IndexQuery) -> Result<Vec<Hit>, IndexError> {
-        let shard = Arc::clone(&self.shard);
-        let (clause, products) = (filter::of_query(&mut query, &self.info.schema), self.info.products);
-        let category = category_key(&self.info.schema);
-        let search = move || shard.search(&query, clause, products, category.as_deref());
-        self.pool.run(Lane::Interactive, search).await.map_err(refused)?
+        let (shard, info) = (Arc::clone(&self.shard), Arc::clone(&self.info));
+        let clause = filter::of_query(&mut query, &info.schema);
+        self.pool.run(Lane::Interactive, move || shard.search(&query, clause, &info)).await.map_err(refused)?
     }
 
     async fn get(&self, id: &ProductId) -> Result<Option<IndexedProduct>, IndexError> {
@@ -248,8 +246,7 @@ impl Shard {
         &self,
         query: &IndexQuery,
         clause: Option<Clause>,
-        products: usize,
-        category: Option<&str>,
+        info: &GenerationInfo,
     ) -> Result<Vec<Hit>, IndexError> {
         let wanted = query.offset + query.limit;
         if query.limit == 0 {
@@ -258,10 +255,10 @@ impl Shard {
         let clause = clause.map(|clause| clause.without_empty(&|key| self.is_complete(key))).transpose()?;
         let candidates = match query.vectors.as_slice() {
             [only] => {
-                let found = self.nearest(only, self.way(clause, wanted, products, category)?, wanted)?.into_iter();
+                let found = self.nearest(only, self.way(clause, wanted, info)?, wanted)?.into_iter();
                 found.map(|(id, cosine)| Candidate::of_one(only, id, cosine)).collect()
             }
-            several => self.nearest_by_sum(several, &self.way(clause, CANDIDATES, products, category)?)?,
+            several => self.nearest_by_sum(several, &self.way(clause, CANDIDATES, info)?)?,
         };
         let page = page(candidates, query);
         let ids: Vec<PointId> = page.iter().map(|candidate| candidate.id).collect();
@@ -320,17 +317,14 @@ impl Shard {
         Ok(union.candidates(vectors))
     }
 
-    /// How to find so many of what passes, of so many products with this key of categories.
-    fn way(
-        &self,
-        clause: Option<Clause>,
-        limit: usize,
-        products: usize,
-        category: Option<&str>,
-    ) -> Result<Way, IndexError> {
+    /// How to find so many of what passes.
+    fn way(&self, clause: Option<Clause>, limit: usize, info: &GenerationInfo) -> Result<Way, IndexError> {
+        let category = category_key(&info.schema);
         self.with("query the index", |shard| {
             let count = |filter| shard.count(CountRequest { filter: Some(filter), exact: false });
-            Way::of(clause, limit, Searched { products, config: &shard.config(), category }, count)
+            let config = &shard.config();
+            let searched = Searched { products: info.products, config, category: category.as_deref() };
+            Way::of(clause, limit, searched, count)
         })
     }
 

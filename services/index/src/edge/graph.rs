@@ -18,8 +18,8 @@ use crate::{
 /// Most vector data that a filtered query always compares without the graph, in KiB before it is quantised. 10,000:
 /// Qdrant's own; it takes about as long as a search of the graph for the most candidates.
 const SCAN_KIB: usize = 10_000;
-/// Most vector data of a category that has no edges of its own, in KiB. 40,000: since its products lie together, to compare so
-/// many takes less than twice as long as a search of the graph.
+/// Most vector data of a category that has no edges of its own, in KiB. 40,000, 20,000 of 512 numbers: half as many, which lie
+/// together, are compared in 4 ms, and edges take time to build.
 const CATEGORY_KIB: usize = 40_000;
 /// Products for each that may pass a filter and be compared without the graph, where they are few.
 const SCAN_RATIO: usize = 4;

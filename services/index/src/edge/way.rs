@@ -150,6 +150,7 @@ impl Among {
     }
 }
 
+/// [`Among::wider`] of what is no category.
 fn wider(found: usize, passed: usize, limit: usize) -> Option<usize> {
     if passed == 0 {
         return (found < FIRST_MAX).then_some(FIRST_MAX);
