@@ -429,27 +429,20 @@ enum Part {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use qdrant_edge::{PointInsertOperations, PointOperations, UpdateOperation};
-    use vitrine_core::{
-        embed::Embedding,
-        product::{AttributeValue, Product},
-    };
+    use vitrine_core::{embed::Embedding, product::AttributeValue};
 
     use super::*;
-    use crate::edge::{graph::config, point::to_point};
+    use crate::edge::{
+        graph::config,
+        point::{product_at, to_point},
+    };
 
     /// Product n is at n hundredths of a right angle from the query, and of the brand `even` or `odd`.
     fn product(number: u16) -> IndexedProduct {
-        let id = ProductId::new(number.to_string(), "id").unwrap();
         let angle = f32::from(number) / 100.0;
-        let embedding = Embedding::normalized(vec![angle.cos(), angle.sin()]).unwrap();
         let brand = AttributeValue::Keyword(["even", "odd"][usize::from(number % 2)].to_owned());
-        let attributes = BTreeMap::from([("brand".to_owned(), brand)]);
-        let (title, image_links) = (id.to_string(), vec![format!("{id}.jpg")]);
-        let product = Product { id, title, description: String::new(), link: String::new(), image_links, attributes };
-        IndexedProduct { product, image_embeddings: vec![embedding.clone()], text_embedding: embedding, digest: None }
+        product_at(number.into(), vec![angle.cos(), angle.sin()], ("brand", brand))
     }
 
     #[test]

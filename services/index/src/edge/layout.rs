@@ -36,7 +36,7 @@ pub(super) fn build_more(shard: &EdgeShard, graphs: HnswIndexConfig) -> Operatio
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, iter};
+    use std::iter;
 
     use fastrand::Rng;
     use qdrant_edge::{
@@ -46,7 +46,7 @@ mod tests {
     use vitrine_core::{
         embed::Embedding,
         index::{IndexedProduct, Target},
-        product::{AttributeSpec, AttributeType, AttributeValue, Product, ProductId},
+        product::{AttributeSpec, AttributeType, AttributeValue},
     };
 
     use super::*;
@@ -54,7 +54,7 @@ mod tests {
         edge::{
             filter::to_filter,
             graph::{config, nearest},
-            point::{path, to_point},
+            point::{path, product_at, to_point},
         },
         filter::Clause,
         payload::{point_id, vector_name},
@@ -73,13 +73,8 @@ mod tests {
     fn product(number: usize, rng: &mut Rng) -> IndexedProduct {
         let noise = iter::repeat_with(|| rng.f32() - 0.5);
         let values = noise.enumerate().map(|(at, noise)| noise + if at == number % CATEGORIES { 2.0 } else { 0.0 });
-        let embedding = Embedding::normalized(values.take(DIMENSIONS).collect()).unwrap();
-        let id = ProductId::new(number.to_string(), "id").unwrap();
         let path = AttributeValue::Path(category(number).parse().unwrap());
-        let attributes = BTreeMap::from([("product_type".to_owned(), path)]);
-        let (title, image_links) = (id.to_string(), vec![format!("{id}.jpg")]);
-        let product = Product { id, title, description: String::new(), link: String::new(), image_links, attributes };
-        IndexedProduct { product, image_embeddings: vec![embedding.clone()], text_embedding: embedding, digest: None }
+        product_at(number, values.take(DIMENSIONS).collect(), ("product_type", path))
     }
 
     fn find(shard: &EdgeShard, query: &Embedding, within: usize, params: SearchParams) -> Vec<PointId> {

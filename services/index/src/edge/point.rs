@@ -94,3 +94,18 @@ pub(super) fn sides(vectors: Option<&VectorStructInternal>, target: Target) -> V
 pub(super) fn to_embeddings(vectors: Option<&VectorStructInternal>, target: Target) -> Vec<Embedding> {
     sides(vectors, target).into_iter().filter_map(|side| Embedding::normalized(side.to_vec())).collect()
 }
+
+/// A product for tests, with one attribute and one vector on both sides.
+#[cfg(test)]
+pub(super) fn product_at(
+    number: usize,
+    values: Vec<f32>,
+    (name, value): (&str, vitrine_core::product::AttributeValue),
+) -> IndexedProduct {
+    let id = vitrine_core::product::ProductId::new(number.to_string(), "id").unwrap();
+    let embedding = Embedding::normalized(values).unwrap();
+    let (title, image_links) = (id.to_string(), vec![format!("{id}.jpg")]);
+    let attributes = [(name.to_owned(), value)].into();
+    let product = Product { id, title, description: String::new(), link: String::new(), image_links, attributes };
+    IndexedProduct { product, image_embeddings: vec![embedding.clone()], text_embedding: embedding, digest: None }
+}
