@@ -97,14 +97,29 @@ impl Clause {
 pub(crate) fn of_query(query: &mut IndexQuery, schema: &Schema) -> Option<Clause> {
     let excluded = (!query.exclude.is_empty()).then(|| not(Clause::Ids(query.exclude.iter().map(point_id).collect())));
     let filter = query.filter.take().map(|filter| clause(filter, schema));
-    let clauses: Vec<_> = filter.into_iter().chain(excluded).collect();
-    (!clauses.is_empty()).then_some(Clause::All(clauses))
+    match (filter, excluded) {
+        (filter, None) => filter,
+        (None, excluded) => excluded,
+        (Some(filter), Some(excluded)) => Some(all(vec![filter, excluded])),
+    }
+}
+
+/// Every one, whatever they require joined in one list: Qdrant looks again at what passes a list within a list.
+fn all(clauses: Vec<Clause>) -> Clause {
+    let mut joined = Vec::with_capacity(clauses.len());
+    for clause in clauses {
+        if let Clause::All(parts) = clause { joined.extend(parts) } else { joined.push(clause) }
+    }
+    match <[Clause; 1]>::try_from(joined) {
+        Ok([only]) => only,
+        Err(joined) => Clause::All(joined),
+    }
 }
 
 fn clause(filter: ResolvedFilter, schema: &Schema) -> Clause {
     let each = |filters: Vec<ResolvedFilter>| filters.into_iter().map(|filter| clause(filter, schema)).collect();
     match filter {
-        ResolvedFilter::All(filters) => Clause::All(each(filters)),
+        ResolvedFilter::All(filters) => all(each(filters)),
         ResolvedFilter::Any(filters) => any(each(filters)),
         ResolvedFilter::Not(filter) => {
             let within = clause(*filter, schema);
@@ -161,6 +176,8 @@ fn not(clause: Clause) -> Clause {
 mod tests {
     use std::convert::Infallible;
 
+    use vitrine_core::product::ProductId;
+
     use super::*;
 
     #[test]
@@ -179,6 +196,29 @@ mod tests {
             Clause::Any(vec![range(below), range(above), empty.clone()])
         );
         assert_eq!(not(Bound::Unbounded, Bound::Excluded(5.0)), Clause::Any(vec![range(above), empty]));
+    }
+
+    #[test]
+    fn what_is_required_is_one_list_or_the_only_clause() {
+        let is = |attribute: &str| ResolvedFilter::Is {
+            attribute: attribute.to_owned(),
+            condition: Condition::BoolIs(true),
+        };
+        let bool = |attribute: &str| Clause::Bool(key(attribute), true);
+        let nested = |parts: [ResolvedFilter; 2]| ResolvedFilter::All(vec![ResolvedFilter::All(parts.into())]);
+        let query = |filter, exclude: &[ProductId]| {
+            let (vectors, exclude) = (Vec::new(), exclude.to_vec());
+            let mut query = IndexQuery { vectors, filter, exclude, offset: 0, limit: 10, score_min: None };
+            of_query(&mut query, &Schema::default())
+        };
+        let id = ProductId::new("7", "id").unwrap();
+        let other = not(Clause::Ids(vec![point_id(&id)]));
+        let exclude = [id];
+        assert_eq!(query(None, &[]), None);
+        assert_eq!(query(Some(ResolvedFilter::All(vec![is("new")])), &[]), Some(bool("new")));
+        assert_eq!(query(None, &exclude), Some(other.clone()));
+        let both = Clause::All(vec![bool("new"), bool("sale"), other]);
+        assert_eq!(query(Some(nested([is("new"), is("sale")])), &exclude), Some(both));
     }
 
     #[test]

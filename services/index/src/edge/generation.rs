@@ -13,8 +13,9 @@ use std::{
 
 use async_trait::async_trait;
 use qdrant_edge::{
-    Condition, CountRequest, EdgeShard, Filter, NamedQuery, OperationResult, PointId, QueryEnum, QueryRequest, Record,
-    ScoringQuery, ScrollRequest, SearchParams, VectorInternal, WithPayloadInterface, WithVector,
+    Condition, CountRequest, EdgeShard, Expression, Filter, Formula, NamedQuery, OperationResult, PointId, Prefetch,
+    QueryEnum, QueryRequest, Record, ScoringQuery, ScrollRequest, SearchParams, VectorInternal, WithPayloadInterface,
+    WithVector, external::ordered_float::OrderedFloat,
 };
 use tokio::runtime::Handle;
 use vitrine_core::{
@@ -347,11 +348,7 @@ impl Shard {
         let quantisation = self.quantisation;
         let (mut wide, mut passed) = (Some(among.first), Vec::new());
         while let Some(count) = wide {
-            let all = self.query(vector, None, count, graph::nearest(count, among.width, quantisation))?;
-            let ids = all.into_iter().map(|(id, _)| id).collect();
-            let both = [Condition::HasId(ids), Condition::Filter(among.filter.clone())];
-            let both = Filter { must: Some(both.into()), ..Filter::default() };
-            passed = self.query(vector, Some(both), count, graph::scan(count, quantisation))?;
+            passed = self.passing(vector, &among.filter, count, graph::nearest(count, among.width, quantisation))?;
             wide = among.wider(count, passed.len(), limit);
         }
         if !among.are_enough(passed.len(), limit) {
@@ -376,18 +373,40 @@ impl Shard {
         limit: usize,
         params: SearchParams,
     ) -> Result<Vec<(PointId, f32)>, IndexError> {
-        let values = VectorInternal::from(vector.embedding.values().to_vec());
-        let request = QueryRequest {
+        let request = QueryRequest { filter, params: Some(params), ..request(nearest_to(vector), limit) };
+        self.scored(request)
+    }
+
+    /// Those of the nearest so many that pass a filter. Qdrant looks up each once to see whether it does, as a formula; by a
+    /// second query of them by name it would look up each three times, and score it again.
+    fn passing(
+        &self,
+        vector: &QueryVector,
+        filter: &Filter,
+        found: usize,
+        params: SearchParams,
+    ) -> Result<Vec<(PointId, f32)>, IndexError> {
+        // No cosine is as large; what does not pass has a score below it, what passes has its own.
+        const AWAY: f32 = 10.0;
+        let passes = Expression::Condition(Box::new(Condition::Filter(filter.clone())));
+        let back = Expression::Mult(vec![passes, Expression::Constant(AWAY)]);
+        let score = Expression::Variable("$score".to_owned());
+        let formula = Expression::Sum(vec![score, Expression::Constant(-AWAY), back]);
+        let formula = Formula { formula, defaults: HashMap::new() };
+        let formula = ScoringQuery::Formula(formula.try_into().map_err(failed("query the index"))?);
+        let prefetch = Prefetch {
             prefetches: Vec::new(),
-            query: Some(ScoringQuery::Vector(QueryEnum::Nearest(NamedQuery::new(values, vector_name(vector.target))))),
-            filter,
-            score_threshold: None,
-            limit,
-            offset: 0,
+            query: Some(nearest_to(vector)),
+            limit: found,
             params: Some(params),
-            with_vector: WithVector::Bool(false),
-            with_payload: WithPayloadInterface::Bool(false),
+            filter: None,
+            score_threshold: None,
         };
+        let score_threshold = Some(OrderedFloat(-AWAY / 2.0));
+        self.scored(QueryRequest { prefetches: vec![prefetch], score_threshold, ..request(formula, found) })
+    }
+
+    fn scored(&self, request: QueryRequest) -> Result<Vec<(PointId, f32)>, IndexError> {
         let found = self.timed("query the index", |shard| shard.query(request))?;
         Ok(found.into_iter().map(|point| (point.id, point.score)).collect())
     }
@@ -407,6 +426,26 @@ impl Shard {
         let answer = self.with(context, work);
         meter::index_queried(started.elapsed());
         answer
+    }
+}
+
+fn nearest_to(vector: &QueryVector) -> ScoringQuery {
+    let values = VectorInternal::from(vector.embedding.values().to_vec());
+    ScoringQuery::Vector(QueryEnum::Nearest(NamedQuery::new(values, vector_name(vector.target))))
+}
+
+/// A request for so many points, without what is in them.
+fn request(query: ScoringQuery, limit: usize) -> QueryRequest {
+    QueryRequest {
+        prefetches: Vec::new(),
+        query: Some(query),
+        filter: None,
+        score_threshold: None,
+        limit,
+        offset: 0,
+        params: None,
+        with_vector: WithVector::Bool(false),
+        with_payload: WithPayloadInterface::Bool(false),
     }
 }
 

@@ -11,13 +11,15 @@ use super::{
 use crate::{filter::Clause, scoring::search_width};
 
 /// How many times as many are found without the filter as should pass it on average, if the filter has nothing to do with
-/// the query. 3: the last of those found are the least certain, and are not needed then.
-const MARGIN: usize = 3;
-/// How many more than are wanted must pass, for the same reason.
-const SPARE: usize = 5;
-/// Most that are found at first. 300: where the filter goes with the query, as its own category does, they are enough,
-/// however few pass.
-const FIRST_MAX: usize = 300;
+/// the query. 2: the last of those found are the least certain, and are not needed then.
+const MARGIN: usize = 2;
+/// How many more than are wanted must pass. 1: with 5, one query in ten of those that a twentieth passes is asked again.
+const SPARE: usize = 1;
+/// Most that are found at first. 700: what 3 in a hundred pass is found with one search; where the filter goes with the query, as
+/// its own category does, they are more than enough.
+const FIRST_MAX: usize = 700;
+/// Fewest that are found before it is settled that none of the nearest passes.
+const NONE_PASSED_MIN: usize = 300;
 /// Most that are found without the filter.
 const FOUND_MAX: usize = 2000;
 /// Products that are compared one by one in the time that the graph takes to find one more.
@@ -99,18 +101,17 @@ impl Way {
         let Searched { products, config, category } = searched;
         let width = search_width(products);
         let Some(clause) = clause else { return Ok(Self::Graph { width }) };
-        let estimate = |clause: &Clause| {
-            let (sketch, times) = sketch(clause);
-            Ok(count(to_filter(sketch))?.saturating_mul(times).min(products))
-        };
-        let passing = estimate(&clause)?;
+        let estimate =
+            |(sketch, times): (Clause, usize)| Ok(count(to_filter(sketch))?.saturating_mul(times).min(products));
+        let (short, times) = sketch(&clause);
+        let passing = estimate((short, times))?;
         let required = clause.required();
         let mut asked = required.iter().filter(|clause| !clause.leaves_out_points());
         let is_category = asked.next().is_some_and(|clause| clause.is_one_text(category)) && asked.next().is_none();
         let is_category = is_category && has_edges(config, passing, products);
         // Of several clauses, an index has what passes one, each of which is tried with the others.
         let tried = if required.len() > 1 {
-            let each = required.iter().map(|clause| estimate(clause)).collect::<Result<Vec<_>, E>>()?;
+            let each = required.into_iter().map(|clause| estimate(sketch(clause))).collect::<Result<Vec<_>, E>>()?;
             each.into_iter().min().unwrap_or(products)
         } else {
             0
@@ -118,7 +119,6 @@ impl Way {
         let compared = passing + tried / TRIED_FOR_ONE;
         let found = (enough(limit).saturating_mul(products) / passing.max(1)).min(FOUND_MAX);
         let sooner = compared <= COMPARED_FOR_ONE * found.max(width) && is_scanned(config, compared);
-        let (_, times) = sketch(&clause);
         let filter = to_filter(clause);
         if few(config, compared) || sooner {
             return Ok(Self::Scan(filter));
@@ -153,7 +153,7 @@ impl Among {
 /// [`Among::wider`] of what is no category.
 fn wider(found: usize, passed: usize, limit: usize) -> Option<usize> {
     if passed == 0 {
-        return (found < FIRST_MAX).then_some(FIRST_MAX);
+        return (found < NONE_PASSED_MIN).then_some(NONE_PASSED_MIN);
     }
     let done = passed >= limit.saturating_add(SPARE) || found >= FOUND_MAX;
     // Half of what is wanted among the most: by so few, the share is not known better than that.
@@ -250,13 +250,14 @@ mod tests {
     fn as_many_are_found_without_a_filter_as_are_needed_for_enough_of_them_to_pass() {
         for (passing, limit, first) in [
             (0, 10, None),
-            (20_000, 10, None),
-            (40_000, 10, Some(300)),
-            (100_000, 10, Some(300)),
-            (400_000, 10, Some(75)),
-            (1_000_000, 10, Some(30)),
-            (1_000_000, 1, Some(6)),
-            (400_000, 100, Some(300)),
+            (16_000, 10, None),
+            (17_000, 10, Some(FIRST_MAX)),
+            (100_000, 10, Some(200)),
+            (400_000, 10, Some(50)),
+            (1_000_000, 10, Some(20)),
+            (1_000_000, 1, Some(2)),
+            (400_000, 100, Some(500)),
+            (200_000, 100, Some(FIRST_MAX)),
             (400_000, 1000, Some(1000)),
             (1_000_000, usize::MAX, Some(FOUND_MAX)),
         ] {
@@ -275,7 +276,7 @@ mod tests {
     fn what_must_be_tried_with_several_clauses_counts_as_well_as_what_passes_them() {
         let both = [price(), Clause::Texts("a.brand".to_owned(), vec!["Home".to_owned()])];
         assert!(matches!(way(&both, 10, 20_000, 10_000), Way::Scan(_)));
-        assert!(matches!(way(&both, 10, 100_000, 10_000), Way::Among(Among { first: 300, .. })));
+        assert!(matches!(way(&both, 10, 100_000, 10_000), Way::Among(Among { first: FIRST_MAX, .. })));
     }
 
     #[test]
@@ -303,11 +304,11 @@ mod tests {
 
     #[test]
     fn for_a_long_list_as_many_are_found_at_first_as_will_do() {
-        for (listed, first) in [(900, 300), (1100, 750)] {
+        for (listed, first) in [(900, FIRST_MAX), (1100, 1000)] {
             let groups = Clause::Texts("a.item_group_id".to_owned(), vec![String::new(); listed]);
             // A list is estimated by a part of it, so many times fewer pass that.
             let (_, times) = sketch(&groups);
-            match way(&[groups], 10, 40_000 / times, 40_000 / times) {
+            match way(&[groups], 10, 20_000 / times, 20_000 / times) {
                 Way::Among(among) => assert!(among.first.abs_diff(first) < 10, "{listed}: {}", among.first),
                 other @ (Way::Graph { .. } | Way::Scan(_)) => panic!("{other:?}"),
             }
@@ -317,14 +318,15 @@ mod tests {
     #[test]
     fn a_search_is_widened_by_what_passed_until_enough_did_or_never_will() {
         for (found, passed, limit, wider) in [
-            (300, 15, 10, None),
-            (300, 14, 10, Some(642)),
+            (300, 11, 10, None),
+            (300, 10, 10, Some(600)),
+            (300, 5, 10, Some(1200)),
             (300, 1, 10, Some(FOUND_MAX)),
             (300, 0, 10, None),
-            (75, 0, 10, Some(FIRST_MAX)),
-            (30, 14, 10, Some(64)),
-            (6, 5, 1, Some(12)),
-            (1500, 14, 10, Some(FOUND_MAX)),
+            (75, 0, 10, Some(NONE_PASSED_MIN)),
+            (30, 10, 10, Some(60)),
+            (2, 1, 1, Some(4)),
+            (1500, 10, 10, Some(FOUND_MAX)),
             (FOUND_MAX, 9, 10, None),
             (1000, 990, 1000, Some(FOUND_MAX)),
             (1000, 249, 1000, None),
@@ -343,8 +345,8 @@ mod tests {
             is_category: true,
         };
         assert_eq!(category.wider(300, 3, 10), None);
-        assert_eq!(category.wider(75, 0, 10), Some(FIRST_MAX));
-        assert_eq!([14, 15].map(|passed| category.are_enough(passed, 10)), [false, true]);
+        assert_eq!(category.wider(75, 0, 10), Some(NONE_PASSED_MIN));
+        assert_eq!([10, 11].map(|passed| category.are_enough(passed, 10)), [false, true]);
         let other = Among { is_category: false, ..category };
         assert_eq!(other.wider(300, 3, 10), Some(FOUND_MAX));
         assert!(other.are_enough(10, 10));
