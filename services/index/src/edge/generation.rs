@@ -429,13 +429,13 @@ impl Shard {
     }
 }
 
-fn nearest_to(vector: &QueryVector) -> ScoringQuery {
+pub(super) fn nearest_to(vector: &QueryVector) -> ScoringQuery {
     let values = VectorInternal::from(vector.embedding.values().to_vec());
     ScoringQuery::Vector(QueryEnum::Nearest(NamedQuery::new(values, vector_name(vector.target))))
 }
 
 /// A request for so many points, without what is in them.
-fn request(query: ScoringQuery, limit: usize) -> QueryRequest {
+pub(super) fn request(query: ScoringQuery, limit: usize) -> QueryRequest {
     QueryRequest {
         prefetches: Vec::new(),
         query: Some(query),

@@ -40,12 +40,11 @@ mod tests {
 
     use fastrand::Rng;
     use qdrant_edge::{
-        EdgeConfig, EdgeOptimizersConfig, NamedQuery, PointId, PointInsertOperations, PointOperations, QueryEnum,
-        QueryRequest, ScoringQuery, SearchParams, VectorInternal, WithPayloadInterface, WithVector,
+        EdgeConfig, EdgeOptimizersConfig, PointId, PointInsertOperations, PointOperations, QueryRequest, SearchParams,
     };
     use vitrine_core::{
         embed::Embedding,
-        index::{IndexedProduct, Target},
+        index::{IndexedProduct, QueryVector, Target},
         product::{AttributeSpec, AttributeType, AttributeValue},
     };
 
@@ -53,11 +52,12 @@ mod tests {
     use crate::{
         edge::{
             filter::to_filter,
+            generation::{nearest_to, request},
             graph::{config, nearest},
             point::{path, product_at, to_point},
         },
         filter::Clause,
-        payload::{point_id, vector_name},
+        payload::point_id,
         quantisation::Quantisation,
     };
 
@@ -78,19 +78,9 @@ mod tests {
     }
 
     fn find(shard: &EdgeShard, query: &Embedding, within: usize, params: SearchParams) -> Vec<PointId> {
-        let values = VectorInternal::from(query.values().to_vec());
-        let nearest = QueryEnum::Nearest(NamedQuery::new(values, vector_name(Target::Image)));
-        let request = QueryRequest {
-            prefetches: Vec::new(),
-            query: Some(ScoringQuery::Vector(nearest)),
-            filter: Some(to_filter(Clause::Texts("under.product_type".to_owned(), vec![category(within)]))),
-            score_threshold: None,
-            limit: 10,
-            offset: 0,
-            params: Some(params),
-            with_vector: WithVector::Bool(false),
-            with_payload: WithPayloadInterface::Bool(false),
-        };
+        let query = QueryVector { target: Target::Image, embedding: query.clone(), share: 1.0 };
+        let filter = to_filter(Clause::Texts("under.product_type".to_owned(), vec![category(within)]));
+        let request = QueryRequest { filter: Some(filter), params: Some(params), ..request(nearest_to(&query), 10) };
         shard.query(request).unwrap().into_iter().map(|point| point.id).collect()
     }
 

@@ -13,10 +13,11 @@ use crate::{filter::Clause, scoring::search_width};
 /// How many times as many are found without the filter as should pass it on average, if the filter has nothing to do with
 /// the query. 2: the last of those found are the least certain, and are not needed then.
 const MARGIN: usize = 2;
-/// How many more than are wanted must pass. 1: with 5, one query in ten of those that a twentieth passes is asked again.
+/// How many more than are wanted must pass. 1: if twenty pass on average, fewer than eleven do for one query in a hundred,
+/// which is asked again; fewer than fifteen, for one in ten.
 const SPARE: usize = 1;
-/// Most that are found at first. 700: what 3 in a hundred pass is found with one search; where the filter goes with the query, as
-/// its own category does, they are more than enough.
+/// Most that are found at first. 700: what three in a hundred pass takes one search; where the filter goes with the query, as its
+/// own category does, they are more than enough.
 const FIRST_MAX: usize = 700;
 /// Fewest that are found before it is settled that none of the nearest passes.
 const NONE_PASSED_MIN: usize = 300;
