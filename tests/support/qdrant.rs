@@ -360,7 +360,8 @@ impl Points for Service {
     async fn upsert(&self, request: Request<UpsertPoints>) -> Answer<PointsOperationResponse> {
         let (upsert, mut held) = (request.into_inner(), self.held());
         let collection = held.collection(&upsert.collection_name)?;
-        for point in upsert.points {
+        for mut point in upsert.points {
+            round(&mut point, &collection.made);
             collection.points.insert(name(point.id.as_ref())?, point);
         }
         Ok(Response::new(PointsOperationResponse::default()))
@@ -557,6 +558,31 @@ fn within(range: &Range, value: &Kind) -> bool {
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// Keeps a point's vectors as the collection was made to.
+fn round(point: &mut PointStruct, made: &CreateCollection) {
+    let Some(vectors_config::Config::ParamsMap(params)) =
+        made.vectors_config.as_ref().and_then(|vectors| vectors.config.as_ref())
+    else {
+        return;
+    };
+    let Some(vectors::VectorsOptions::Vectors(named)) =
+        point.vectors.as_mut().and_then(|vectors| vectors.vectors_options.as_mut())
+    else {
+        return;
+    };
+    for (name, vector) in &mut named.vectors {
+        let is_half = params.map.get(name).is_some_and(|params| params.datatype() == Datatype::Float16);
+        let rows = match vector.vector.as_mut() {
+            Some(vector::Vector::Dense(dense)) => std::slice::from_mut(dense),
+            Some(vector::Vector::MultiDense(multi)) => multi.vectors.as_mut_slice(),
+            _ => &mut [],
+        };
+        for value in rows.iter_mut().flat_map(|row| &mut row.data).filter(|_| is_half) {
+            *value = half::f16::from_f32(*value).to_f32();
+        }
+    }
 }
 
 /// The rows of a point's vector of this name.

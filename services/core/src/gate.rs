@@ -6,8 +6,9 @@ use crate::{
     product::ProductId,
 };
 
-/// How far a cosine may be from what it should be: rounding.
-const TIE: f32 = 1e-4;
+/// How far a cosine may be from what it should be, 2 in 2^11: an index may keep floats of 16 bits, which have 11 binary digits, and
+/// round both vectors.
+const TIE: f32 = 1e-3;
 
 /// A product and the vector of one of its pictures.
 #[derive(Debug, Clone)]

@@ -28,8 +28,8 @@ pub use qdrant::{ApiKey, BuildOptions, QdrantIndex, QdrantOptions, ServerUrl};
 pub use quantisation::Quantisation;
 
 /// From how much vector data on a graph is built, in KiB; below it, every query compares with every product.
-/// 20,000: comparing with that much takes about three milliseconds and misses nothing.
-const GRAPH_KIB_MIN: usize = 20_000;
+/// 10,000, of 10,000 products with 512 numbers: comparing with that much takes some three milliseconds and misses nothing.
+const GRAPH_KIB_MIN: usize = 10_000;
 
 /// Where the catalogues are.
 #[derive(Debug, Clone)]

@@ -32,8 +32,8 @@ use std::{
 
 use async_trait::async_trait;
 use qdrant_client::qdrant::{
-    AliasOperations, BinaryQuantization, CollectionStatus, CompressionRatio, CreateAlias, CreateCollection, Distance,
-    HnswConfigDiff, MultiVectorComparator, MultiVectorConfig, OptimizersConfigDiff, ProductQuantization,
+    AliasOperations, BinaryQuantization, CollectionStatus, CompressionRatio, CreateAlias, CreateCollection, Datatype,
+    Distance, HnswConfigDiff, MultiVectorComparator, MultiVectorConfig, OptimizersConfigDiff, ProductQuantization,
     QuantizationConfig, QuantizationType, RenameAlias, ScalarQuantization, StrictModeConfig, VectorParams,
     VectorParamsMap, VectorsConfig, alias_operations::Action, quantization_config::Quantization, vectors_config,
 };
@@ -376,6 +376,7 @@ fn create(
     let vector = VectorParams {
         size,
         distance: Distance::Cosine.into(),
+        datatype: Some(Datatype::Float16.into()),
         on_disk: Some(options.on_disk),
         ..VectorParams::default()
     };

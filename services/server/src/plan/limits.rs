@@ -132,6 +132,6 @@ mod tests {
             let (_, limits) = limits(line);
             limits.of_what(Breaking::Machines(Bound::Memory)).unwrap().one_machine_products.unwrap()
         };
-        assert!(one("--products 1 --quantisation int8") > 2 * one("--products 1"));
+        assert!(2 * one("--products 1 --quantisation int8") > 3 * one("--products 1"));
     }
 }
