@@ -185,7 +185,7 @@ async fn what_is_loaded_is_found_as_it_was(index: &dyn ProductIndex, catalog: &C
     let hits = generation.search(query_of_two()).await.unwrap();
     for hit in &hits {
         let [image, text] = hit.similarities.as_slice() else { panic!("{hit:?}") };
-        assert!((hit.score - 0.4 * image.cosine - 0.6 * text.cosine).abs() < ROUNDING);
+        assert!((hit.score - 0.4 * image.cosine - 0.6 * text.cosine).abs() < 1e-5);
     }
     assert_eq!(hits.len(), 100);
 

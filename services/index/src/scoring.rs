@@ -46,7 +46,7 @@ impl<I: Copy + Eq + Hash> Union<I> {
     pub(crate) fn add(&mut self, nth: usize, id: I, cosine: f32) {
         let known = self.cosines.entry(id).or_insert_with(|| vec![None; self.vectors]);
         if let Some(slot) = known.get_mut(nth) {
-            slot.get_or_insert(cosine);
+            slot.get_or_insert(within_one(cosine));
         }
     }
 
@@ -80,17 +80,28 @@ pub(crate) struct Candidate<I> {
 impl<I> Candidate<I> {
     /// Of a query with one vector.
     pub(crate) fn of_one(vector: &QueryVector, id: I, cosine: f32) -> Self {
+        let cosine = within_one(cosine);
         Self { id, score: cosine * vector.share, cosines: vec![cosine] }
     }
 
-    /// How near each side of a product with one picture comes: as is known without its vectors.
-    pub(crate) fn similarities(&self, vectors: &[QueryVector]) -> Vec<Similarity> {
+    /// How near each side of the product comes, as its score has it. `picture` says which of its pictures comes nearest to a
+    /// vector.
+    pub(crate) fn similarities(
+        &self,
+        vectors: &[QueryVector],
+        picture: impl Fn(&QueryVector) -> Option<usize>,
+    ) -> Vec<Similarity> {
         let similarity = |(vector, cosine): (&QueryVector, &f32)| {
-            let picture = (vector.target == Target::Image).then_some(0);
+            let picture = if vector.target == Target::Image { picture(vector) } else { None };
             Similarity { target: vector.target, cosine: *cosine, picture }
         };
         vectors.iter().zip(&self.cosines).map(similarity).collect()
     }
+}
+
+/// A cosine that rounding may have carried beyond what there is: of vectors of 16 bits, by less than a thousandth.
+fn within_one(cosine: f32) -> f32 {
+    cosine.clamp(-1.0, 1.0)
 }
 
 /// The page of a query: best first, equal scores by point, so that the order stays the same.
@@ -100,17 +111,8 @@ pub(crate) fn page<I: Copy + Ord>(mut candidates: Vec<Candidate<I>>, query: &Ind
     candidates.into_iter().skip(query.offset).take(query.limit).collect()
 }
 
-/// How near each side of a product comes to its vector of the query. `sides` are a product's vectors, of length 1.
-pub(crate) fn similarities<V: AsRef<[f32]>>(
-    vectors: &[QueryVector],
-    sides: impl Fn(Target) -> Vec<V>,
-) -> Vec<Similarity> {
-    let nearest = |vector: &QueryVector| {
-        let sides = sides(vector.target);
-        let cosines = sides.iter().map(|side| vector.embedding.cosine_to(side.as_ref())).enumerate();
-        let (picture, cosine) = cosines.max_by(|a, b| a.1.total_cmp(&b.1))?;
-        let picture = (vector.target == Target::Image).then_some(picture);
-        Some(Similarity { target: vector.target, cosine, picture })
-    };
-    vectors.iter().filter_map(nearest).collect()
+/// Which of a product's pictures comes nearest to a vector. `pictures` are their vectors, of length 1.
+pub(crate) fn nearest_picture<V: AsRef<[f32]>>(vector: &QueryVector, pictures: &[V]) -> Option<usize> {
+    let cosines = pictures.iter().map(|picture| vector.embedding.cosine_to(picture.as_ref())).enumerate();
+    cosines.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(picture, _)| picture)
 }

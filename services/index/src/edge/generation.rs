@@ -39,7 +39,7 @@ use crate::{
     filter::{self, Clause},
     payload::{category_key, point_after, point_id, vector_name},
     quantisation::Quantisation,
-    scoring::{CANDIDATES, Candidate, Union, page, similarities},
+    scoring::{CANDIDATES, Candidate, Union, nearest_picture, page},
 };
 
 /// A generation, open.
@@ -272,10 +272,10 @@ impl Shard {
         let vectors = self.retrieve(&several.collect::<Vec<_>>(), Part::Vectors)?;
         let vectors: HashMap<PointId, Record> = vectors.into_iter().map(|record| (record.id, record)).collect();
         let hits = page.into_iter().filter_map(|candidate| {
-            let similarities = match vectors.get(&candidate.id) {
-                Some(record) => similarities(&query.vectors, |target| sides(record.vector.as_ref(), target)),
-                None => candidate.similarities(&query.vectors),
-            };
+            let similarities = candidate.similarities(&query.vectors, |vector| match vectors.get(&candidate.id) {
+                Some(record) => nearest_picture(vector, &sides(record.vector.as_ref(), vector.target)),
+                None => Some(0),
+            });
             Some(Hit { product: products.remove(&candidate.id)?, score: candidate.score, similarities })
         });
         Ok(hits.collect())

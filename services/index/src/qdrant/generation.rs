@@ -22,7 +22,7 @@ use crate::{
     error::unavailable,
     filter::{self, Clause},
     payload::{point_after, point_id, vector_name},
-    scoring::{CANDIDATES, Candidate, Union, acorn_share_max, page, search_width, similarities},
+    scoring::{CANDIDATES, Candidate, Union, acorn_share_max, nearest_picture, page, search_width},
 };
 
 /// How searches are done, whichever generation they are in.
@@ -67,10 +67,11 @@ impl Generation for QdrantGeneration {
         let wanted = page.iter().map(|candidate| candidate.id).filter(|id| !found.contains_key(id));
         let wanted: Vec<Uuid> = wanted.collect();
         found.extend(self.retrieve(&wanted).await?);
-        let hits = page.into_iter().filter_map(|candidate| Some((found.remove(&candidate.id)?, candidate.score)));
-        let hits = hits.map(|(found, score)| {
-            let similarities = similarities(&query.vectors, |target| found.embeddings(target));
-            Ok(Hit { product: found.into_product()?, score, similarities })
+        let hits = page.into_iter().filter_map(|candidate| Some((found.remove(&candidate.id)?, candidate)));
+        let hits = hits.map(|(found, candidate)| {
+            let similarities =
+                candidate.similarities(&query.vectors, |vector| nearest_picture(vector, found.pictures()));
+            Ok(Hit { product: found.into_product()?, score: candidate.score, similarities })
         });
         hits.collect()
     }

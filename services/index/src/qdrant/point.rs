@@ -56,12 +56,9 @@ impl Found {
         Ok(Self { id: read_id(id)?, product, digest, images, text })
     }
 
-    /// The vectors of one side of the product: its pictures', or its text's.
-    pub(super) fn embeddings(&self, target: Target) -> Vec<Embedding> {
-        match target {
-            Target::Image => self.images.clone(),
-            Target::Text => self.text.iter().cloned().collect(),
-        }
+    /// The vectors of its pictures.
+    pub(super) fn pictures(&self) -> &[Embedding] {
+        &self.images
     }
 
     pub(super) fn into_product(self) -> Result<Product, IndexError> {
