@@ -93,6 +93,11 @@ impl TestIndex {
         open(place).unwrap()
     }
 
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        matches!(self.place, Place::Edge(_))
+    }
+
     /// Address of its server.
     pub fn url(&self) -> String {
         match &self.place {

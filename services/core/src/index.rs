@@ -196,7 +196,7 @@ pub trait GenerationBuilder: Send + Sync {
     /// have, or does not know.
     async fn known(&self, ids: &[ProductId]) -> Result<Vec<Option<Digest>>, IndexError>;
 
-    /// Keeps [known](Self::known) products as they are, with their vectors.
+    /// Keeps [known](Self::known) products as they are, with their vectors, which a copy may round once more.
     async fn keep(&self, ids: &[ProductId]) -> Result<(), IndexError>;
 
     /// Adds products. One that was added or kept before with the same id is replaced.
