@@ -3,7 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
 use std::{
-    collections::BTreeSet, error::Error as _, ops::Bound, path::Path, process::Command, sync::Arc, time::Duration,
+    collections::BTreeSet,
+    error::Error as _,
+    f32::consts::{FRAC_1_SQRT_2, FRAC_PI_2},
+    ops::Bound,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::Duration,
 };
 
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -268,6 +275,39 @@ async fn deep_pages_join(index: &dyn ProductIndex, catalog: &CatalogName) {
     assert_eq!(whole.iter().collect::<BTreeSet<_>>().len(), whole.len());
     for size in [7, 64, 200] {
         assert_eq!(paged(&*generation, &query_of_two(), size).await, whole, "pages of {size}");
+    }
+}
+
+/// The nearer a product's picture is to the photo, the farther is its text from the words, and those in the middle have the best
+/// sums: neither vector has them among its first hundred.
+async fn the_best_sums_are_found_though_no_vector_has_them_first(index: &dyn ProductIndex, catalog: &CatalogName) {
+    const PRODUCTS: usize = 400;
+    let at = |number: usize| {
+        let (sine, cosine) = (number as f32 / PRODUCTS as f32 * FRAC_PI_2).sin_cos();
+        let mut values = vec![0.0; DIMENSIONS];
+        values[..2].copy_from_slice(&[cosine, sine]);
+        Embedding::normalized(values).unwrap()
+    };
+    let between = |number| {
+        let mut between = product(number);
+        between.product.image_links.truncate(1);
+        IndexedProduct { image_embeddings: vec![at(number)], text_embedding: at(PRODUCTS - number), ..between }
+    };
+    let builder = index.build(catalog, &model(), &schema(), Start::Empty).await.unwrap();
+    builder.add((0..PRODUCTS).map(between).collect()).await.unwrap();
+    builder.seal().await.unwrap().publish().await.unwrap();
+    let generation = index.current(catalog).await.unwrap();
+    let vector = |target| QueryVector { target, embedding: at(0), share: 0.5 };
+    let vectors = vec![vector(Target::Image), vector(Target::Text)];
+    for (offset, score_min) in [(0, None), (10, None), (0, Some(0.5))] {
+        let query =
+            IndexQuery { vectors: vectors.clone(), offset, score_min, limit: 10, ..query(Target::Image, at(0)) };
+        let hits = generation.search(query).await.unwrap();
+        assert_eq!(hits.len(), 10);
+        assert!(
+            hits.iter().all(|hit| (FRAC_1_SQRT_2 - hit.score).abs() < ROUNDING),
+            "{offset} {score_min:?}: {hits:?}"
+        );
     }
 }
 
@@ -755,6 +795,7 @@ tests_of_every_index! {
     port: [
         what_is_loaded_is_found_as_it_was,
         deep_pages_join,
+        the_best_sums_are_found_though_no_vector_has_them_first,
         a_search_finds_what_exact_search_finds,
         every_filter_leaves_exactly_what_it_says,
         every_product_is_read_once_as_it_was,

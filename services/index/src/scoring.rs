@@ -1,6 +1,6 @@
 //! How the candidates of a query become a page: the same for both of Qdrant's shapes.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{collections::HashMap, hash::Hash, iter, ops::RangeInclusive};
 
 use vitrine_core::index::{IndexQuery, QueryVector, Similarity, Target};
 
@@ -25,9 +25,18 @@ pub(crate) fn search_width(products: usize) -> usize {
 pub(crate) fn acorn_share_max(limit: usize) -> f64 {
     if limit <= SEARCH_WIDTH_MIN { 0.5 } else { 0.15 }
 }
-/// Candidates taken for each vector of a query of several, whose best sums need not lead in either. The same for every
-/// page, so that pages join.
-pub(crate) const CANDIDATES: usize = 1000;
+
+/// Fewest and most candidates that are taken for each vector of a query of several, whose best sums need not lead in either.
+const CANDIDATES: RangeInclusive<usize> = 50..=1000;
+/// How many times as many candidates as are wanted are taken at first, and then as many as before that did not settle it. 5: ten
+/// products of a million are settled by 50 candidates for a photo and words that go together.
+const CANDIDATES_RATIO: usize = 5;
+
+/// How many candidates to take for each vector of a query of several, in turn, until they settle what is wanted.
+pub(crate) fn candidates(wanted: usize) -> impl Iterator<Item = usize> {
+    let more = |count: usize| count.saturating_mul(CANDIDATES_RATIO).clamp(*CANDIDATES.start(), *CANDIDATES.end());
+    iter::successors(Some(more(wanted)), move |count| (count < CANDIDATES.end()).then(|| more(*count)))
+}
 
 /// The candidates of all vectors of a query, with what each vector makes of each.
 #[derive(Debug)]
@@ -37,9 +46,15 @@ pub(crate) struct Union<I> {
 }
 
 impl<I: Copy + Eq + Hash> Union<I> {
-    /// Of none yet.
-    pub(crate) fn new(vectors: usize) -> Self {
-        Self { vectors, cosines: HashMap::new() }
+    /// Of what each vector found, in the order of the vectors.
+    pub(crate) fn of(lists: &[Vec<(I, f32)>]) -> Self {
+        let mut union = Self { vectors: lists.len(), cosines: HashMap::new() };
+        for (nth, list) in lists.iter().enumerate() {
+            for (id, cosine) in list {
+                union.add(nth, *id, *cosine);
+            }
+        }
+        union
     }
 
     /// Takes in what the `nth` vector makes of a candidate; what is known stays.
@@ -64,6 +79,27 @@ impl<I: Copy + Eq + Hash> Union<I> {
         };
         self.cosines.into_iter().map(candidate).collect()
     }
+}
+
+/// Whether the page of a query is among these candidates, whatever a search for more would find. Each vector found at most `count`,
+/// best first: what none has found scores no more than the last of all. This is the threshold algorithm of Fagin, Lotem and
+/// Naor, *Optimal aggregation algorithms for middleware*, 2001.
+pub(crate) fn are_settled<I>(
+    candidates: &[Candidate<I>],
+    query: &IndexQuery,
+    lists: &[Vec<(I, f32)>],
+    count: usize,
+) -> bool {
+    let mut others_max = 0.0;
+    for (vector, list) in query.vectors.iter().zip(lists) {
+        match list.last() {
+            Some((_, cosine)) if list.len() >= count => others_max += vector.share * within_one(*cosine),
+            // It found all that there are.
+            Some(_) | None => return true,
+        }
+    }
+    let better = candidates.iter().filter(|candidate| candidate.score > others_max).count();
+    better >= query.offset + query.limit || query.score_min.is_some_and(|score_min| score_min > others_max)
 }
 
 /// A point that may be in the answer.
@@ -115,4 +151,72 @@ pub(crate) fn page<I: Copy + Ord>(mut candidates: Vec<Candidate<I>>, query: &Ind
 pub(crate) fn nearest_picture<V: AsRef<[f32]>>(vector: &QueryVector, pictures: &[V]) -> Option<usize> {
     let cosines = pictures.iter().map(|picture| vector.embedding.cosine_to(picture.as_ref())).enumerate();
     cosines.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(picture, _)| picture)
+}
+
+#[cfg(test)]
+mod tests {
+    use vitrine_core::embed::Embedding;
+
+    use super::*;
+
+    fn query(offset: usize, limit: usize, score_min: Option<f32>) -> IndexQuery {
+        let embedding = Embedding::normalized(vec![1.0]).unwrap();
+        let vector = |target, share| QueryVector { target, embedding: embedding.clone(), share };
+        let vectors = vec![vector(Target::Image, 0.75), vector(Target::Text, 0.25)];
+        IndexQuery { vectors, filter: None, exclude: Vec::new(), offset, limit, score_min }
+    }
+
+    /// The candidates of these lists, each of which was scored by both vectors.
+    fn scored(query: &IndexQuery, lists: &[Vec<(u8, f32)>], cosines: &[(u8, f32, f32)]) -> Vec<Candidate<u8>> {
+        let mut union = Union::of(lists);
+        for (id, image, text) in cosines {
+            union.add(0, *id, *image);
+            union.add(1, *id, *text);
+        }
+        assert_eq!([0, 1].map(|nth| union.missing(nth).count()), [0, 0]);
+        union.candidates(&query.vectors)
+    }
+
+    #[test]
+    fn a_page_is_settled_once_what_was_not_found_cannot_be_on_it() {
+        let lists = [vec![(1, 0.9), (2, 0.5)], vec![(2, 0.8), (3, 0.6)]];
+        let cosines = [(1, 0.9, 0.0), (2, 0.5, 0.8), (3, 0.25, 0.6)];
+        // Scores are 0.675, 0.575 and 0.3375; what was not found has 0.525 at most.
+        for (offset, limit, score_min, count, settled) in [
+            (0, 1, None, 2, true),
+            (0, 2, None, 2, true),
+            (1, 1, None, 2, true),
+            (0, 3, None, 2, false),
+            (1, 2, None, 2, false),
+            (0, 3, Some(0.52), 2, false),
+            (0, 3, Some(0.53), 2, true),
+            // There are no more than were found.
+            (0, 3, None, 3, true),
+        ] {
+            let query = query(offset, limit, score_min);
+            let candidates = scored(&query, &lists, &cosines);
+            assert_eq!(
+                are_settled(&candidates, &query, &lists, count),
+                settled,
+                "{offset} {limit} {score_min:?} {count}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_ties_with_the_last_does_not_settle_a_page() {
+        let lists = [vec![(1, 0.5)], vec![(1, 0.5)]];
+        let query = query(0, 1, None);
+        assert!(!are_settled(&scored(&query, &lists, &[]), &query, &lists, 1));
+    }
+
+    #[test]
+    fn more_candidates_are_taken_until_there_are_a_thousand() {
+        let counts = |wanted| candidates(wanted).collect::<Vec<_>>();
+        assert_eq!(counts(1), [50, 250, 1000]);
+        assert_eq!(counts(24), [120, 600, 1000]);
+        for wanted in [200, 2000, usize::MAX] {
+            assert_eq!(counts(wanted), [1000]);
+        }
+    }
 }

@@ -39,7 +39,7 @@ use crate::{
     filter::{self, Clause},
     payload::{category_key, point_after, point_id, vector_name},
     quantisation::Quantisation,
-    scoring::{CANDIDATES, Candidate, Union, nearest_picture, page},
+    scoring::{Candidate, Union, are_settled, candidates, nearest_picture, page},
 };
 
 /// A generation, open.
@@ -259,7 +259,7 @@ impl Shard {
                 let found = self.nearest(only, self.way(clause, wanted, info)?, wanted)?.into_iter();
                 found.map(|(id, cosine)| Candidate::of_one(only, id, cosine)).collect()
             }
-            several => self.nearest_by_sum(several, &self.way(clause, CANDIDATES, info)?)?,
+            _ => self.nearest_by_sum(query, clause.as_ref(), info)?,
         };
         let page = page(candidates, query);
         let ids: Vec<PointId> = page.iter().map(|candidate| candidate.id).collect();
@@ -295,13 +295,32 @@ impl Shard {
     }
 
     /// The candidates of all vectors, each scored by all of them.
-    fn nearest_by_sum(&self, vectors: &[QueryVector], way: &Way) -> Result<Vec<Candidate<PointId>>, IndexError> {
-        let mut union = Union::new(vectors.len());
-        for (nth, vector) in vectors.iter().enumerate() {
-            for (id, cosine) in self.nearest(vector, way.clone(), CANDIDATES)? {
-                union.add(nth, id, cosine);
+    fn nearest_by_sum(
+        &self,
+        query: &IndexQuery,
+        clause: Option<&Clause>,
+        info: &GenerationInfo,
+    ) -> Result<Vec<Candidate<PointId>>, IndexError> {
+        let mut found = Vec::new();
+        for count in candidates(query.offset + query.limit) {
+            let way = self.way(clause.cloned(), count, info)?;
+            let lists = query.vectors.iter().map(|vector| self.nearest(vector, way.clone(), count));
+            let lists = lists.collect::<Result<Vec<_>, _>>()?;
+            found = self.sums(&query.vectors, &lists)?;
+            if are_settled(&found, query, &lists, count) {
+                break;
             }
         }
+        Ok(found)
+    }
+
+    /// What any vector found, scored by all: one list for each vector.
+    fn sums(
+        &self,
+        vectors: &[QueryVector],
+        lists: &[Vec<(PointId, f32)>],
+    ) -> Result<Vec<Candidate<PointId>>, IndexError> {
+        let mut union = Union::of(lists);
         // What a vector did not find, it scores by itself.
         for (nth, vector) in vectors.iter().enumerate() {
             let missing: Vec<PointId> = union.missing(nth).collect();

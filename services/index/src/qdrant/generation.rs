@@ -22,7 +22,7 @@ use crate::{
     error::unavailable,
     filter::{self, Clause},
     payload::{point_after, point_id, vector_name},
-    scoring::{CANDIDATES, Candidate, Union, acorn_share_max, nearest_picture, page, search_width},
+    scoring::{Candidate, Union, acorn_share_max, are_settled, candidates, nearest_picture, page, search_width},
 };
 
 /// How searches are done, whichever generation they are in.
@@ -61,7 +61,7 @@ impl Generation for QdrantGeneration {
         let filter = filter::of_query(&mut query, &self.info.schema).map(to_filter);
         let (scored, mut found) = match query.vectors.as_slice() {
             [only] => self.nearest(only, filter, &query).await?,
-            several => (self.nearest_by_sum(several, filter).await?, HashMap::new()),
+            _ => (self.nearest_by_sum(&query, filter).await?, HashMap::new()),
         };
         let page = page(scored, &query);
         let wanted = page.iter().map(|candidate| candidate.id).filter(|id| !found.contains_key(id));
@@ -122,16 +122,32 @@ impl QdrantGeneration {
         Ok((scored, found))
     }
 
-    /// The candidates of all vectors, each scored by all of them: what a vector did not find, the server scores by it
-    /// in a second call.
+    /// The candidates of all vectors, each scored by all of them.
     async fn nearest_by_sum(
         &self,
-        vectors: &[QueryVector],
+        query: &IndexQuery,
         filter: Option<Filter>,
     ) -> Result<Vec<Candidate<Uuid>>, IndexError> {
-        let mut union = Union::new(vectors.len());
-        let requests = vectors.iter().map(|vector| self.request(vector, filter.clone(), CANDIDATES));
-        self.add_to(&mut union, requests.enumerate().collect()).await?;
+        let mut found = Vec::new();
+        for count in candidates(query.offset + query.limit) {
+            let requests = query.vectors.iter().map(|vector| self.request(vector, filter.clone(), count));
+            let lists = self.scored(requests.collect()).await?;
+            found = self.sums(&query.vectors, &lists).await?;
+            if are_settled(&found, query, &lists, count) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// What any vector found, scored by all: one list for each vector. What a vector did not find, the server scores by it in a
+    /// second call.
+    async fn sums(
+        &self,
+        vectors: &[QueryVector],
+        lists: &[Vec<(Uuid, f32)>],
+    ) -> Result<Vec<Candidate<Uuid>>, IndexError> {
+        let mut union = Union::of(lists);
         let exactly = |(nth, vector): (usize, &QueryVector)| {
             let missing: Vec<Uuid> = union.missing(nth).collect();
             let mut request = self.request(vector, None, missing.len());
@@ -143,21 +159,21 @@ impl QdrantGeneration {
             request.filter = Some(to_filter(Clause::Ids(missing.clone())));
             (!missing.is_empty()).then_some((nth, request))
         };
-        let rest: Vec<_> = vectors.iter().enumerate().filter_map(exactly).collect();
-        if !rest.is_empty() {
-            self.add_to(&mut union, rest).await?;
+        let (nths, requests): (Vec<_>, Vec<_>) = vectors.iter().enumerate().filter_map(exactly).unzip();
+        if !requests.is_empty() {
+            for (nth, list) in nths.into_iter().zip(self.scored(requests).await?) {
+                for (id, cosine) in list {
+                    union.add(nth, id, cosine);
+                }
+            }
         }
         Ok(union.candidates(vectors))
     }
 
-    async fn add_to(&self, union: &mut Union<Uuid>, requests: Vec<(usize, QueryPoints)>) -> Result<(), IndexError> {
-        let (vectors, requests): (Vec<usize>, Vec<QueryPoints>) = requests.into_iter().unzip();
-        for (nth, list) in vectors.into_iter().zip(self.query(requests).await?) {
-            for (point, cosine) in list {
-                union.add(nth, point.id, cosine);
-            }
-        }
-        Ok(())
+    /// What each query found, by id alone.
+    async fn scored(&self, queries: Vec<QueryPoints>) -> Result<Vec<Vec<(Uuid, f32)>>, IndexError> {
+        let lists = self.query(queries).await?.into_iter();
+        Ok(lists.map(|list| list.into_iter().map(|(found, cosine)| (found.id, cosine)).collect()).collect())
     }
 
     fn request(&self, vector: &QueryVector, filter: Option<Filter>, limit: usize) -> QueryPoints {
