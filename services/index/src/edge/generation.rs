@@ -32,7 +32,7 @@ use super::{
     graph,
     point::{sides, to_digest, to_embeddings, to_product},
     refused,
-    way::{Among, CATEGORY_WIDTH, Others, Searched, Way},
+    way::{Among, Others, Searched, Way, category_width},
 };
 use crate::{
     error::{failed, unavailable},
@@ -374,7 +374,7 @@ impl Shard {
             let known: HashSet<PointId> = passed.iter().map(|(id, _)| *id).collect();
             let how = match among.others {
                 Others::Compared if passed.is_empty() => graph::scan(limit, quantisation),
-                _ if among.is_category => graph::nearest(limit, CATEGORY_WIDTH, quantisation),
+                _ if among.is_category => graph::nearest(limit, category_width(passed.len()), quantisation),
                 Others::Compared | Others::Searched => graph::sparse(limit, quantisation),
             };
             let more = self.query(vector, Some(among.filter), limit, how)?;

@@ -32,9 +32,12 @@ const COMPARED_MAX: usize = 150_000;
 const TRIED_FOR_ONE: usize = 2;
 /// Fewest candidates in hand where a category's own edges are searched for what few of its products are like. Of ten thousand
 /// products that are nothing like the query, 1000 find all of the true neighbours, 300 all but 17 in a thousand.
-pub(super) const CATEGORY_WIDTH: usize = 1000;
-/// Listed values from which on it is dearer to ask for another few hundred again than to find them at first: Qdrant takes 4 µs
-/// for each value whenever it sees the list.
+const CATEGORY_WIDTH: usize = 1000;
+/// The same where none of the nearest is of the category. 2000: of a hundred thousand products that are nothing like the query, they
+/// find all but 2 in a thousand of the true neighbours, 1000 all but 38.
+const FAR_CATEGORY_WIDTH: usize = 2000;
+/// Listed values from which on it is dearer to ask for another few hundred again than to find them at first, and half as many again
+/// to be sure: Qdrant takes half a microsecond for each value whenever it sees the list.
 const LISTED_MANY: usize = 1000;
 /// Listed values by which it is estimated how many products have one of a longer list.
 const ESTIMATED_BY: usize = 64;
@@ -127,7 +130,9 @@ impl Way {
         let comparable = compared <= COMPARED_MAX && is_scanned(config, compared);
         let others = if comparable { Others::Compared } else { Others::Searched };
         let listed_many = times.saturating_mul(ESTIMATED_BY) >= LISTED_MANY;
-        let first = if listed_many { found } else { found.min(limit.max(FIRST_MAX)) };
+        let first = if listed_many { found.saturating_add(found / 2) } else { found.min(limit.max(FIRST_MAX)) };
+        // None of the nearest may be of the category, which it takes so many to settle.
+        let first = if is_category { first.max(NONE_PASSED_MIN) } else { first }.min(FOUND_MAX);
         Ok(Self::Among(Among { filter, first, width, others, is_category }))
     }
 }
@@ -149,6 +154,11 @@ impl Among {
         // Of others, it has been decided by `wider` that there are no more to be had.
         passed >= if self.is_category { limit.saturating_add(SPARE) } else { limit }
     }
+}
+
+/// Fewest candidates in hand where a category's own edges are searched and so many of the nearest passed.
+pub(super) fn category_width(passed: usize) -> usize {
+    if passed == 0 { FAR_CATEGORY_WIDTH } else { CATEGORY_WIDTH }
 }
 
 /// [`Among::wider`] of what is no category.
@@ -235,6 +245,11 @@ mod tests {
         }
         let liked = Clause::Not(Box::new(Clause::Ids(vec![Uuid::nil()])));
         assert!(is_category(&[under("Home"), liked.clone()], 100_000));
+        let first = |clause| match way(&[clause], 10, 100_000, 100_000) {
+            Way::Among(among) => among.first,
+            other @ (Way::Graph { .. } | Way::Scan(_)) => panic!("{other:?}"),
+        };
+        assert_eq!([first(under("Home")), first(price())], [NONE_PASSED_MIN, 200]);
         let paths =
             |key: &str, paths: &[&str]| Clause::Texts(key.to_owned(), paths.iter().map(ToString::to_string).collect());
         for clauses in [
@@ -305,7 +320,7 @@ mod tests {
 
     #[test]
     fn for_a_long_list_as_many_are_found_at_first_as_will_do() {
-        for (listed, first) in [(900, FIRST_MAX), (1100, 1000)] {
+        for (listed, first) in [(900, FIRST_MAX), (1100, 1500)] {
             let groups = Clause::Texts("a.item_group_id".to_owned(), vec![String::new(); listed]);
             // A list is estimated by a part of it, so many times fewer pass that.
             let (_, times) = sketch(&groups);
