@@ -34,6 +34,7 @@ use anyhow::{Context as _, ensure};
 use chrono::Utc;
 use clap::Parser as _;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use tikv_jemallocator::Jemalloc;
 use tokio::runtime::{Builder, Runtime};
 use vitrine_core::{
     index::{IndexError, ProductIndex},
@@ -51,6 +52,10 @@ use crate::{
     shop::{DIMENSIONS, Shop},
     truth::truth,
 };
+
+/// As the server and the loader have it.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {

