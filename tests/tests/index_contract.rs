@@ -281,15 +281,15 @@ async fn deep_pages_join(index: &dyn ProductIndex, catalog: &CatalogName) {
 /// The nearer a product's picture is to the photo, the farther is its text from the words, and those in the middle have the best
 /// sums: neither vector has them among its first hundred.
 async fn the_best_sums_are_found_though_no_vector_has_them_first(index: &dyn ProductIndex, catalog: &CatalogName) {
-    const PRODUCTS: usize = 400;
-    let at = |number: usize| {
-        let (sine, cosine) = (number as f32 / PRODUCTS as f32 * FRAC_PI_2).sin_cos();
+    const PRODUCTS: u16 = 400;
+    let at = |number: u16| {
+        let (sine, cosine) = (f32::from(number) / f32::from(PRODUCTS) * FRAC_PI_2).sin_cos();
         let mut values = vec![0.0; DIMENSIONS];
         values[..2].copy_from_slice(&[cosine, sine]);
         Embedding::normalized(values).unwrap()
     };
-    let between = |number| {
-        let mut between = product(number);
+    let between = |number: u16| {
+        let mut between = product(number.into());
         between.product.image_links.truncate(1);
         IndexedProduct { image_embeddings: vec![at(number)], text_embedding: at(PRODUCTS - number), ..between }
     };
