@@ -21,6 +21,11 @@ mod towers;
 use std::time::Duration;
 
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
+use tikv_jemallocator::Jemalloc;
+
+/// As the server has it.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// A group whose benches take about three seconds each, or ten runs of what is slower.
 fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {

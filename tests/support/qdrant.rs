@@ -56,6 +56,8 @@ struct Held {
     copyless: Option<String>,
     api_key: Option<String>,
     version: String,
+    /// How many points each search wanted.
+    wanted: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,11 @@ impl StandIn {
     /// Its aliases, and where each points.
     pub fn aliases(&self) -> BTreeMap<String, String> {
         self.held().aliases.clone()
+    }
+
+    /// How many points each search wanted, so far.
+    pub fn wanted(&self) -> Vec<u64> {
+        self.held().wanted.clone()
     }
 
     /// How a collection was asked for.
@@ -419,6 +426,7 @@ impl Points for Service {
 
     async fn query_batch(&self, request: Request<QueryBatchPoints>) -> Answer<QueryBatchResponse> {
         let (batch, mut held) = (request.into_inner(), self.held());
+        held.wanted.extend(batch.query_points.iter().filter_map(|query| query.limit));
         let collection = held.collection(&batch.collection_name)?;
         let result = batch.query_points.iter().map(|query| collection.query(query)).collect::<Result<_, Status>>()?;
         Ok(Response::new(QueryBatchResponse { result, ..QueryBatchResponse::default() }))

@@ -299,16 +299,19 @@ async fn the_best_sums_are_found_though_no_vector_has_them_first(index: &dyn Pro
     let generation = index.current(catalog).await.unwrap();
     let vector = |target| QueryVector { target, embedding: at(0), share: 0.5 };
     let vectors = vec![vector(Target::Image), vector(Target::Text)];
+    let mut pages = Vec::new();
     for (offset, score_min) in [(0, None), (10, None), (0, Some(0.5))] {
         let query =
             IndexQuery { vectors: vectors.clone(), offset, score_min, limit: 10, ..query(Target::Image, at(0)) };
         let hits = generation.search(query).await.unwrap();
-        assert_eq!(hits.len(), 10);
         assert!(
             hits.iter().all(|hit| (FRAC_1_SQRT_2 - hit.score).abs() < ROUNDING),
             "{offset} {score_min:?}: {hits:?}"
         );
+        pages.push(hits.into_iter().map(|hit| hit.product.id.to_string()).collect::<BTreeSet<_>>());
     }
+    assert_eq!(pages.iter().map(BTreeSet::len).collect::<Vec<_>>(), [10; 3]);
+    assert!(pages[0].is_disjoint(&pages[1]) && pages[0] == pages[2], "{pages:?}");
 }
 
 /// Up to rounding, a search answers what comparing with every product answers.

@@ -64,6 +64,22 @@ fn query() -> IndexQuery {
 }
 
 #[tokio::test]
+async fn a_query_of_two_vectors_takes_more_candidates_only_if_fewer_do_not_settle_its_page() {
+    let place = place().await;
+    load(&place, 300).await;
+    let generation = place.open().current(place.catalog()).await.unwrap();
+    // All texts are the same. If they count for all, none of their products is better than the others.
+    for (share_of_text, most) in [(0.5, 50), (1.0, 1000)] {
+        let text = QueryVector { target: Target::Text, embedding: embedding("title"), share: share_of_text };
+        let mut query = query();
+        query.vectors[0].share = 1.0 - share_of_text;
+        query.vectors.push(text);
+        assert_eq!(generation.search(query).await.unwrap().len(), 10);
+        assert_eq!(place.stand_in().wanted().into_iter().max(), Some(most), "{share_of_text}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_asks_for_a_key_gets_it_and_nobody_else_does() {
     let place = place().await;
     place.stand_in().ask_for_key("s3cret");

@@ -75,6 +75,13 @@ pub struct IndexQuery {
     pub score_min: Option<f32>,
 }
 
+impl IndexQuery {
+    /// How many of the best hits lead to the end of its page.
+    pub fn wanted(&self) -> usize {
+        self.offset + self.limit
+    }
+}
+
 /// How near one side of a product came.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Similarity {

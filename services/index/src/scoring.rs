@@ -1,6 +1,6 @@
 //! How the candidates of a query become a page: the same for both of Qdrant's shapes.
 
-use std::{collections::HashMap, hash::Hash, iter, ops::RangeInclusive};
+use std::{collections::HashMap, hash::Hash, iter};
 
 use vitrine_core::index::{IndexQuery, QueryVector, Similarity, Target};
 
@@ -26,16 +26,18 @@ pub(crate) fn acorn_share_max(limit: usize) -> f64 {
     if limit <= SEARCH_WIDTH_MIN { 0.5 } else { 0.15 }
 }
 
-/// Fewest and most candidates that are taken for each vector of a query of several, whose best sums need not lead in either.
-const CANDIDATES: RangeInclusive<usize> = 50..=1000;
-/// How many times as many candidates as are wanted are taken at first, and then as many as before that did not settle it. 5: ten
-/// products of a million are settled by 50 candidates for a photo and words that go together.
+/// Fewest candidates that each vector of a query of several takes at first, whose best sums need not lead in either. 50: ten
+/// products of a million are settled by them, for a photo and words that go together.
+const CANDIDATES_MIN: usize = 50;
+/// Most candidates that each takes, whether they settle the page or not.
+pub(crate) const CANDIDATES_MAX: usize = 1000;
+/// How many times as many as are wanted each takes at first, and as many as before where those do not settle the page.
 const CANDIDATES_RATIO: usize = 5;
 
-/// How many candidates to take for each vector of a query of several, in turn, until they settle what is wanted.
-pub(crate) fn candidates(wanted: usize) -> impl Iterator<Item = usize> {
-    let more = |count: usize| count.saturating_mul(CANDIDATES_RATIO).clamp(*CANDIDATES.start(), *CANDIDATES.end());
-    iter::successors(Some(more(wanted)), move |count| (count < CANDIDATES.end()).then(|| more(*count)))
+/// How many candidates each vector of a query of several takes in turn, until they settle what is wanted.
+pub(crate) fn candidate_counts(wanted: usize) -> impl Iterator<Item = usize> {
+    let more = |count: usize| count.saturating_mul(CANDIDATES_RATIO).clamp(CANDIDATES_MIN, CANDIDATES_MAX);
+    iter::successors(Some(more(wanted)), move |count| (*count < CANDIDATES_MAX).then(|| more(*count)))
 }
 
 /// The candidates of all vectors of a query, with what each vector makes of each.
@@ -46,15 +48,18 @@ pub(crate) struct Union<I> {
 }
 
 impl<I: Copy + Eq + Hash> Union<I> {
-    /// Of what each vector found, in the order of the vectors.
-    pub(crate) fn of(lists: &[Vec<(I, f32)>]) -> Self {
-        let mut union = Self { vectors: lists.len(), cosines: HashMap::new() };
+    /// Of none yet.
+    pub(crate) fn new(vectors: usize) -> Self {
+        Self { vectors, cosines: HashMap::new() }
+    }
+
+    /// Takes in what each vector found.
+    pub(crate) fn add_all(&mut self, lists: &[Vec<(I, f32)>]) {
         for (nth, list) in lists.iter().enumerate() {
             for (id, cosine) in list {
-                union.add(nth, *id, *cosine);
+                self.add(nth, *id, *cosine);
             }
         }
-        union
     }
 
     /// Takes in what the `nth` vector makes of a candidate; what is known stays.
@@ -71,35 +76,33 @@ impl<I: Copy + Eq + Hash> Union<I> {
     }
 
     /// Each candidate with the sum of its cosines by share.
-    pub(crate) fn candidates(self, vectors: &[QueryVector]) -> Vec<Candidate<I>> {
-        let candidate = |(id, known): (I, Vec<Option<f32>>)| {
-            let cosines: Vec<f32> = known.into_iter().map(Option::unwrap_or_default).collect();
+    pub(crate) fn candidates(&self, vectors: &[QueryVector]) -> Vec<Candidate<I>> {
+        let candidate = |(id, known): (&I, &Vec<Option<f32>>)| {
+            let cosines: Vec<f32> = known.iter().map(|cosine| cosine.unwrap_or_default()).collect();
             let score = vectors.iter().zip(&cosines).map(|(vector, cosine)| vector.share * cosine).sum();
-            Candidate { id, score, cosines }
+            Candidate { id: *id, score, cosines }
         };
-        self.cosines.into_iter().map(candidate).collect()
+        self.cosines.iter().map(candidate).collect()
     }
 }
 
 /// Whether the page of a query is among these candidates, whatever a search for more would find. Each vector found at most `count`,
 /// best first: what none has found scores no more than the last of all. This is the threshold algorithm of Fagin, Lotem and
 /// Naor, *Optimal aggregation algorithms for middleware*, 2001.
-pub(crate) fn are_settled<I>(
+pub(crate) fn is_page_settled<I>(
     candidates: &[Candidate<I>],
     query: &IndexQuery,
     lists: &[Vec<(I, f32)>],
     count: usize,
 ) -> bool {
-    let mut others_max = 0.0;
-    for (vector, list) in query.vectors.iter().zip(lists) {
-        match list.last() {
-            Some((_, cosine)) if list.len() >= count => others_max += vector.share * within_one(*cosine),
-            // It found all that there are.
-            Some(_) | None => return true,
-        }
+    // Every product has something for each vector. So either there are no others, or a graph with gaps did not come to them.
+    if lists.iter().any(|list| list.len() < count) {
+        return lists.iter().all(|list| list.len() < count);
     }
+    let last = |list: &Vec<(I, f32)>| list.last().map_or(1.0, |(_, cosine)| within_one(*cosine));
+    let others_max = query.vectors.iter().zip(lists).map(|(vector, list)| vector.share * last(list)).sum();
     let better = candidates.iter().filter(|candidate| candidate.score > others_max).count();
-    better >= query.offset + query.limit || query.score_min.is_some_and(|score_min| score_min > others_max)
+    better >= query.wanted() || query.score_min.is_some_and(|score_min| score_min > others_max)
 }
 
 /// A point that may be in the answer.
@@ -168,7 +171,8 @@ mod tests {
 
     /// The candidates of these lists, each of which was scored by both vectors.
     fn scored(query: &IndexQuery, lists: &[Vec<(u8, f32)>], cosines: &[(u8, f32, f32)]) -> Vec<Candidate<u8>> {
-        let mut union = Union::of(lists);
+        let mut union = Union::new(lists.len());
+        union.add_all(lists);
         for (id, image, text) in cosines {
             union.add(0, *id, *image);
             union.add(1, *id, *text);
@@ -182,41 +186,63 @@ mod tests {
         let lists = [vec![(1, 0.9), (2, 0.5)], vec![(2, 0.8), (3, 0.6)]];
         let cosines = [(1, 0.9, 0.0), (2, 0.5, 0.8), (3, 0.25, 0.6)];
         // Scores are 0.675, 0.575 and 0.3375; what was not found has 0.525 at most.
-        for (offset, limit, score_min, count, settled) in [
-            (0, 1, None, 2, true),
-            (0, 2, None, 2, true),
-            (1, 1, None, 2, true),
-            (0, 3, None, 2, false),
-            (1, 2, None, 2, false),
-            (0, 3, Some(0.52), 2, false),
-            (0, 3, Some(0.53), 2, true),
-            // There are no more than were found.
-            (0, 3, None, 3, true),
+        for (offset, limit, score_min, settled) in [
+            (0, 1, None, true),
+            (0, 2, None, true),
+            (1, 1, None, true),
+            (0, 3, None, false),
+            (1, 2, None, false),
+            (0, 3, Some(0.52), false),
+            (0, 3, Some(0.53), true),
         ] {
             let query = query(offset, limit, score_min);
             let candidates = scored(&query, &lists, &cosines);
-            assert_eq!(
-                are_settled(&candidates, &query, &lists, count),
-                settled,
-                "{offset} {limit} {score_min:?} {count}"
-            );
+            assert_eq!(is_page_settled(&candidates, &query, &lists, 2), settled, "{offset} {limit} {score_min:?}");
         }
     }
 
     #[test]
+    fn a_page_is_settled_by_fewer_than_were_wanted_only_if_every_vector_found_fewer() {
+        let query = query(0, 3, None);
+        let long = [vec![(1, 0.9), (2, 0.5)], vec![(2, 0.8)]];
+        let candidates = scored(&query, &long, &[(1, 0.9, 0.0)]);
+        assert!(!is_page_settled(&candidates, &query, &long, 2));
+        assert!(is_page_settled(&candidates, &query, &long, 3));
+        let [_, short] = long;
+        let gap = [Vec::new(), short];
+        assert!(!is_page_settled(&scored(&query, &gap, &[(2, 0.5, 0.8)]), &query, &gap, 1));
+    }
+
+    #[test]
     fn what_ties_with_the_last_does_not_settle_a_page() {
-        let lists = [vec![(1, 0.5)], vec![(1, 0.5)]];
         let query = query(0, 1, None);
-        assert!(!are_settled(&scored(&query, &lists, &[]), &query, &lists, 1));
+        for cosine in [0.5, -0.5] {
+            let tied = [vec![(1, cosine)], vec![(1, cosine)]];
+            assert!(!is_page_settled(&scored(&query, &tied, &[]), &query, &tied, 1), "{cosine}");
+            let worse = [vec![(1, cosine), (2, -0.75)], vec![(1, cosine), (2, -0.75)]];
+            assert!(is_page_settled(&scored(&query, &worse, &[]), &query, &worse, 2), "{cosine}");
+        }
     }
 
     #[test]
     fn more_candidates_are_taken_until_there_are_a_thousand() {
-        let counts = |wanted| candidates(wanted).collect::<Vec<_>>();
+        let counts = |wanted| candidate_counts(wanted).collect::<Vec<_>>();
         assert_eq!(counts(1), [50, 250, 1000]);
         assert_eq!(counts(24), [120, 600, 1000]);
         for wanted in [200, 2000, usize::MAX] {
             assert_eq!(counts(wanted), [1000]);
         }
+    }
+
+    #[test]
+    fn what_was_found_before_stays_when_a_wider_search_finds_other() {
+        let query = query(0, 2, None);
+        let mut union = Union::new(2);
+        union.add_all(&[vec![(1, 0.9)], vec![(1, 0.9)]]);
+        union.add_all(&[vec![(2, 0.8)], vec![(2, 0.8), (1, 0.1)]]);
+        let mut scores: Vec<_> =
+            union.candidates(&query.vectors).into_iter().map(|found| (found.id, found.score)).collect();
+        scores.sort_unstable_by_key(|(id, _)| *id);
+        assert_eq!(scores, [(1, 0.9), (2, 0.8)]);
     }
 }

@@ -39,7 +39,7 @@ use crate::{
     filter::{self, Clause},
     payload::{category_key, point_after, point_id, vector_name},
     quantisation::Quantisation,
-    scoring::{Candidate, Union, are_settled, candidates, nearest_picture, page},
+    scoring::{CANDIDATES_MAX, Candidate, Union, candidate_counts, is_page_settled, nearest_picture, page},
 };
 
 /// A generation, open.
@@ -249,7 +249,7 @@ impl Shard {
         clause: Option<Clause>,
         info: &GenerationInfo,
     ) -> Result<Vec<Hit>, IndexError> {
-        let wanted = query.offset + query.limit;
+        let wanted = query.wanted();
         if query.limit == 0 {
             return Ok(Vec::new());
         }
@@ -301,27 +301,27 @@ impl Shard {
         clause: Option<&Clause>,
         info: &GenerationInfo,
     ) -> Result<Vec<Candidate<PointId>>, IndexError> {
-        let mut found = Vec::new();
-        for count in candidates(query.offset + query.limit) {
+        let (mut union, mut found) = (Union::new(query.vectors.len()), Vec::new());
+        for (round, count) in candidate_counts(query.wanted()).enumerate() {
+            // With a filter, a few more take about as long as the most.
+            if clause.is_some() && round > 0 && count < CANDIDATES_MAX {
+                continue;
+            }
             let way = self.way(clause.cloned(), count, info)?;
             let lists = query.vectors.iter().map(|vector| self.nearest(vector, way.clone(), count));
             let lists = lists.collect::<Result<Vec<_>, _>>()?;
-            found = self.sums(&query.vectors, &lists)?;
-            if are_settled(&found, query, &lists, count) {
+            union.add_all(&lists);
+            self.score_missing(&query.vectors, &mut union)?;
+            found = union.candidates(&query.vectors);
+            if is_page_settled(&found, query, &lists, count) {
                 break;
             }
         }
         Ok(found)
     }
 
-    /// What any vector found, scored by all: one list for each vector.
-    fn sums(
-        &self,
-        vectors: &[QueryVector],
-        lists: &[Vec<(PointId, f32)>],
-    ) -> Result<Vec<Candidate<PointId>>, IndexError> {
-        let mut union = Union::of(lists);
-        // What a vector did not find, it scores by itself.
+    /// Has each vector score what it did not find itself.
+    fn score_missing(&self, vectors: &[QueryVector], union: &mut Union<PointId>) -> Result<(), IndexError> {
         for (nth, vector) in vectors.iter().enumerate() {
             let missing: Vec<PointId> = union.missing(nth).collect();
             if missing.is_empty() {
@@ -334,7 +334,7 @@ impl Shard {
                 union.add(nth, id, cosine);
             }
         }
-        Ok(union.candidates(vectors))
+        Ok(())
     }
 
     /// How to find so many of what passes.

@@ -22,7 +22,9 @@ use crate::{
     error::unavailable,
     filter::{self, Clause},
     payload::{point_after, point_id, vector_name},
-    scoring::{Candidate, Union, acorn_share_max, are_settled, candidates, nearest_picture, page, search_width},
+    scoring::{
+        Candidate, Union, acorn_share_max, candidate_counts, is_page_settled, nearest_picture, page, search_width,
+    },
 };
 
 /// How searches are done, whichever generation they are in.
@@ -108,7 +110,7 @@ impl QdrantGeneration {
         filter: Option<Filter>,
         query: &IndexQuery,
     ) -> Result<(Vec<Candidate<Uuid>>, HashMap<Uuid, Found>), IndexError> {
-        let mut request = self.request(vector, filter, query.offset + query.limit);
+        let mut request = self.request(vector, filter, query.wanted());
         let whole = query.offset == 0;
         (request.with_payload, request.with_vectors) = (Some(whole.into()), Some(whole.into()));
         let mut lists = self.query(vec![request]).await?;
@@ -128,26 +130,22 @@ impl QdrantGeneration {
         query: &IndexQuery,
         filter: Option<Filter>,
     ) -> Result<Vec<Candidate<Uuid>>, IndexError> {
-        let mut found = Vec::new();
-        for count in candidates(query.offset + query.limit) {
+        let (mut union, mut found) = (Union::new(query.vectors.len()), Vec::new());
+        for count in candidate_counts(query.wanted()) {
             let requests = query.vectors.iter().map(|vector| self.request(vector, filter.clone(), count));
             let lists = self.scored(requests.collect()).await?;
-            found = self.sums(&query.vectors, &lists).await?;
-            if are_settled(&found, query, &lists, count) {
+            union.add_all(&lists);
+            self.score_missing(&query.vectors, &mut union).await?;
+            found = union.candidates(&query.vectors);
+            if is_page_settled(&found, query, &lists, count) {
                 break;
             }
         }
         Ok(found)
     }
 
-    /// What any vector found, scored by all: one list for each vector. What a vector did not find, the server scores by it in a
-    /// second call.
-    async fn sums(
-        &self,
-        vectors: &[QueryVector],
-        lists: &[Vec<(Uuid, f32)>],
-    ) -> Result<Vec<Candidate<Uuid>>, IndexError> {
-        let mut union = Union::of(lists);
+    /// Has the server score, by each vector, what that did not find itself.
+    async fn score_missing(&self, vectors: &[QueryVector], union: &mut Union<Uuid>) -> Result<(), IndexError> {
         let exactly = |(nth, vector): (usize, &QueryVector)| {
             let missing: Vec<Uuid> = union.missing(nth).collect();
             let mut request = self.request(vector, None, missing.len());
@@ -160,14 +158,15 @@ impl QdrantGeneration {
             (!missing.is_empty()).then_some((nth, request))
         };
         let (nths, requests): (Vec<_>, Vec<_>) = vectors.iter().enumerate().filter_map(exactly).unzip();
-        if !requests.is_empty() {
-            for (nth, list) in nths.into_iter().zip(self.scored(requests).await?) {
-                for (id, cosine) in list {
-                    union.add(nth, id, cosine);
-                }
+        if requests.is_empty() {
+            return Ok(());
+        }
+        for (nth, list) in nths.into_iter().zip(self.scored(requests).await?) {
+            for (id, cosine) in list {
+                union.add(nth, id, cosine);
             }
         }
-        Ok(union.candidates(vectors))
+        Ok(())
     }
 
     /// What each query found, by id alone.
