@@ -29,7 +29,8 @@ pub(crate) fn acorn_share_max(limit: usize) -> f64 {
 /// Fewest candidates that each vector of a query of several takes at first, whose best sums need not lead in either. 50: ten
 /// products of a million are settled by them, for a photo and words that go together.
 const CANDIDATES_MIN: usize = 50;
-/// Most candidates that each takes, whether they settle the page or not.
+/// Most candidates that each takes, whether they settle the page or not. 1000: for a photo and words that have nothing to do with
+/// each other, they have at least 994 in a thousand of the best sums of a million.
 pub(crate) const CANDIDATES_MAX: usize = 1000;
 /// How many times as many as are wanted each takes at first, and as many as before where those do not settle the page.
 const CANDIDATES_RATIO: usize = 5;
@@ -56,14 +57,18 @@ impl<I: Copy + Eq + Hash> Union<I> {
     /// Takes in what each vector found.
     pub(crate) fn add_all(&mut self, lists: &[Vec<(I, f32)>]) {
         for (nth, list) in lists.iter().enumerate() {
-            for (id, cosine) in list {
-                self.add(nth, *id, *cosine);
-            }
+            self.add_list(nth, list);
         }
     }
 
-    /// Takes in what the `nth` vector makes of a candidate; what is known stays.
-    pub(crate) fn add(&mut self, nth: usize, id: I, cosine: f32) {
+    /// Takes in what the `nth` vector makes of candidates; what is known stays.
+    pub(crate) fn add_list(&mut self, nth: usize, list: &[(I, f32)]) {
+        for (id, cosine) in list {
+            self.add(nth, *id, *cosine);
+        }
+    }
+
+    fn add(&mut self, nth: usize, id: I, cosine: f32) {
         let known = self.cosines.entry(id).or_insert_with(|| vec![None; self.vectors]);
         if let Some(slot) = known.get_mut(nth) {
             slot.get_or_insert(within_one(cosine));

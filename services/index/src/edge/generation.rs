@@ -330,9 +330,7 @@ impl Shard {
             let limit = missing.len();
             let only = Filter::new_must(Condition::HasId(missing.into_iter().collect()));
             let exactly = SearchParams { exact: true, ..SearchParams::default() };
-            for (id, cosine) in self.query(vector, Some(only), limit, exactly)? {
-                union.add(nth, id, cosine);
-            }
+            union.add_list(nth, &self.query(vector, Some(only), limit, exactly)?);
         }
         Ok(())
     }

@@ -39,9 +39,9 @@ const FAR_CATEGORY_WIDTH: usize = 2000;
 /// Listed values from which on it is dearer to ask for another few hundred again than to find them at first: Qdrant takes half a
 /// microsecond for each value whenever it sees the list.
 const LISTED_MANY: usize = 1000;
-/// How many times as many as else are found at first for so long a list. 1.5: for thirty that pass on average, nobody has to ask
-/// again; for twenty, one query in a hundred has to.
-const LISTED_MARGIN: (usize, usize) = (3, 2);
+/// [`MARGIN`] at first for so long a list. 3: where thirty pass on average, nobody has to ask again; where twenty do, one query in
+/// a hundred has to.
+const LISTED_MARGIN: usize = 3;
 /// Listed values by which it is estimated how many products have one of a longer list.
 const ESTIMATED_BY: usize = 64;
 
@@ -133,12 +133,8 @@ impl Way {
         let comparable = compared <= COMPARED_MAX && is_scanned(config, compared);
         let others = if comparable { Others::Compared } else { Others::Searched };
         let listed_many = times.saturating_mul(ESTIMATED_BY) >= LISTED_MANY;
-        let first = if listed_many {
-            let (times, of) = LISTED_MARGIN;
-            (found * times / of).min(FOUND_MAX)
-        } else {
-            found.min(limit.max(FIRST_MAX))
-        };
+        let first =
+            if listed_many { (found * LISTED_MARGIN / MARGIN).min(FOUND_MAX) } else { found.min(limit.max(FIRST_MAX)) };
         // None of the nearest may be of the category, which it takes so many to settle.
         let first = if is_category { first.max(NONE_PASSED_MIN) } else { first };
         Ok(Self::Among(Among { filter, first, width, others, is_category }))

@@ -162,9 +162,7 @@ impl QdrantGeneration {
             return Ok(());
         }
         for (nth, list) in nths.into_iter().zip(self.scored(requests).await?) {
-            for (id, cosine) in list {
-                union.add(nth, id, cosine);
-            }
+            union.add_list(nth, &list);
         }
         Ok(())
     }
