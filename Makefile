@@ -41,7 +41,8 @@ test-python: test-rust $(TARGET)/python/.installed
 	VITRINE_BIN_DIR=$(abspath $(TARGET))/debug PYTHONPATH=$(abspath $(TARGET))/python \
 		$(PYTHON) -m unittest discover -s tests/python -v
 
-# In a cluster, QDRANT_REPLICAS=2 keeps two copies of everything.
+# In a cluster, QDRANT_REPLICAS=2 keeps two copies of everything. QDRANT_REST_URLS names the REST services of all nodes, with commas
+# between, where they are not at the node's host, on port 6333.
 test-qdrant: onnxruntime ## Tests the index on a Qdrant server, 1.16 or newer: make test-qdrant QDRANT_URL=http://127.0.0.1:6334
 	@if [ -z "$(QDRANT_URL)" ]; then \
 		echo "skipped: QDRANT_URL names no Qdrant server, such as http://127.0.0.1:6334"; \

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use vitrine_index::{Quantisation, ServerUrl};
+use vitrine_index::{Quantisation, RestUrl, ServerUrl};
 
 use crate::shop::Shape;
 
@@ -30,6 +30,10 @@ pub(crate) struct Arguments {
     /// Address of a Qdrant server, in place of the directory.
     #[arg(long, value_name = "URL")]
     pub(crate) index_url: Option<ServerUrl>,
+    /// Addresses of its REST service, for --again: of one node or of each, with commas between; by default at the same host,
+    /// on port 6333.
+    #[arg(long, value_name = "URLS", value_delimiter = ',', requires = "index_url")]
+    pub(crate) index_rest_urls: Vec<RestUrl>,
     /// How vectors are kept a second time: none, int8, binary or product.
     #[arg(long, value_name = "KIND", default_value = "none")]
     pub(crate) index_quantisation: Quantisation,

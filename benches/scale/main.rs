@@ -179,7 +179,8 @@ fn place(arguments: &Arguments) -> IndexPlace {
             let build = BuildOptions { quantisation: arguments.index_quantisation, ..BuildOptions::default() };
             // A busy server may take long to take in a batch.
             let timeout = std::time::Duration::from_mins(1);
-            IndexPlace::Server(Box::new(QdrantOptions { build, timeout, ..QdrantOptions::new(url) }))
+            let rest_urls = arguments.index_rest_urls.clone();
+            IndexPlace::Server(Box::new(QdrantOptions { rest_urls, build, timeout, ..QdrantOptions::new(url) }))
         }
         None => IndexPlace::Directory(EdgeOptions {
             build_threads: 0,

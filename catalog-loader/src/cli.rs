@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser};
 use vitrine_clip::{ExecutionProvider, Precision};
 use vitrine_core::product::CatalogName;
-use vitrine_index::{ApiKey, BuildOptions, EdgeOptions, IndexPlace, QdrantOptions, Quantisation, ServerUrl};
+use vitrine_index::{ApiKey, BuildOptions, EdgeOptions, IndexPlace, QdrantOptions, Quantisation, RestUrl, ServerUrl};
 use vitrine_remote::{PoolName, PoolUrls, RemoteOptions};
 
 /// Rows in work for each endpoint of a pool: as many calls as an endpoint gets for jobs have several pictures each.
@@ -99,6 +99,11 @@ pub struct ServerArguments {
     /// Its address, such as `http://127.0.0.1:6334`, or with https for TLS. Wins over --index-dir.
     #[arg(long, env = "VITRINE_INDEX_URL", value_name = "URL")]
     pub index_url: Option<ServerUrl>,
+    /// Addresses of its REST service, by which a load takes over the files of what serves, graph and all: of one node, whose
+    /// cluster tells of the others, or of each, with commas between. By default at the same host, on port 6333. Where it
+    /// cannot be reached, products are copied, and the server builds the graph again.
+    #[arg(long, env = "VITRINE_INDEX_REST_URLS", value_name = "URLS", value_delimiter = ',')]
+    pub index_rest_urls: Vec<RestUrl>,
     /// Parts that a generation is split into; 0 is one for each node.
     #[arg(long, env = "VITRINE_INDEX_SHARDS", value_name = "COUNT", default_value = "0")]
     pub index_shards: u32,
@@ -169,7 +174,8 @@ impl Arguments {
             ..BuildOptions::default()
         };
         let timeout = Duration::from_millis(self.server.index_load_timeout_ms);
-        IndexPlace::Server(Box::new(QdrantOptions { api_key, timeout, build, ..QdrantOptions::new(url) }))
+        let rest_urls = self.server.index_rest_urls.clone();
+        IndexPlace::Server(Box::new(QdrantOptions { rest_urls, api_key, timeout, build, ..QdrantOptions::new(url) }))
     }
 }
 

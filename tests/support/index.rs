@@ -46,9 +46,18 @@ impl TestIndex {
                 Place::Server(url)
             }
         };
+        Some(Self::at(place))
+    }
+
+    /// An empty one on a stand-in for a cluster of so many nodes.
+    pub async fn on_cluster(nodes: usize) -> Self {
+        Self::at(Place::StandIn(StandIn::start_cluster(nodes).await))
+    }
+
+    fn at(place: Place) -> Self {
         // Several tests share a server.
         let name = format!("vitrine-test-{}-{:08x}", std::process::id(), fastrand::u32(..));
-        Some(Self { catalog: CatalogName::new(&name).unwrap(), place })
+        Self { catalog: CatalogName::new(&name).unwrap(), place }
     }
 
     /// The catalogue to use.
@@ -107,7 +116,8 @@ impl TestIndex {
         }
     }
 
-    /// How its server is used: impatiently, with as many copies as `QDRANT_REPLICAS` says.
+    /// How its server is used: impatiently, with as many copies as `QDRANT_REPLICAS` says. `QDRANT_REST_URLS` are the REST
+    /// addresses of its nodes, if they are not at its host, on Qdrant's usual port.
     pub fn options(&self) -> QdrantOptions {
         let replicas = env::var("QDRANT_REPLICAS").ok().map_or(1, |replicas| replicas.parse().unwrap());
         // A cluster brings back the copies of a node that was away when its consensus is idle, from which beats are not to
@@ -116,7 +126,14 @@ impl TestIndex {
         let build = BuildOptions { replicas, green_wait_max: Duration::from_mins(2), beat, ..BuildOptions::default() };
         let api_key = env::var("QDRANT_API_KEY").ok().and_then(|key| key.parse().ok());
         let timeout = Duration::from_secs(30);
-        QdrantOptions { build, api_key, timeout, ..QdrantOptions::new(self.url().parse().unwrap()) }
+        let rest_urls = match &self.place {
+            Place::StandIn(stand_in) => stand_in.rest_urls().iter().map(|url| url.parse().unwrap()).collect(),
+            Place::Server(_) | Place::Edge(_) => {
+                let urls = env::var("QDRANT_REST_URLS").unwrap_or_default();
+                urls.split(',').filter(|url| !url.is_empty()).map(|url| url.parse().unwrap()).collect()
+            }
+        };
+        QdrantOptions { rest_urls, build, api_key, timeout, ..QdrantOptions::new(self.url().parse().unwrap()) }
     }
 
     /// What is kept of the catalogue's generations, whole or not, serving or not.

@@ -1,11 +1,13 @@
-//! A stand-in for a Qdrant server: the part of its gRPC interface that the index uses, over the loopback, with exact
-//! search and nothing on disk. Requests and answers are Qdrant's own messages.
+//! A stand-in for a Qdrant server or cluster: the part of its gRPC interface and of its nodes' REST services that the index
+//! uses, over the loopback, with exact search and nothing on disk. Requests and answers are Qdrant's own messages.
 
 #![allow(
     clippy::wildcard_imports,
     clippy::wildcard_enum_match_arm,
     reason = "most of Qdrant's messages are named here, and the rest of each choice is what is not stood in for"
 )]
+
+mod rest;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -31,13 +33,17 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
+pub use self::rest::SnapshotFault;
+
 type Answer<T> = Result<Response<T>, Status>;
 
 /// The stand-in. Stops when dropped.
 pub struct StandIn {
     address: SocketAddr,
+    /// Where the REST service of each node is.
+    nodes: Vec<SocketAddr>,
     held: Arc<Mutex<Held>>,
-    serving: JoinHandle<()>,
+    serving: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -58,21 +64,30 @@ struct Held {
     version: String,
     /// How many points each search wanted.
     wanted: Vec<u64>,
+    nodes: usize,
+    snapshot_fault: SnapshotFault,
 }
 
 #[derive(Debug)]
 struct Collection {
     made: CreateCollection,
-    indexed: BTreeSet<String>,
+    indexed: BTreeMap<String, i32>,
+    /// How many points have come over gRPC.
+    upserted: usize,
     points: BTreeMap<String, PointStruct>,
 }
 
 impl StandIn {
-    /// Starts one that is empty.
+    /// Starts one of one node that is empty.
     pub async fn start() -> Self {
+        Self::start_cluster(1).await
+    }
+
+    /// Starts one of so many nodes, each with a shard of every collection and copies of the shards after its own.
+    pub async fn start_cluster(nodes: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let held = Arc::new(Mutex::new(Held { version: "1.16.0".to_owned(), ..Held::default() }));
+        let held = Arc::new(Mutex::new(Held { version: "1.16.0".to_owned(), nodes, ..Held::default() }));
         let service = Service(Arc::clone(&held));
         let checked = {
             let service = service.clone();
@@ -83,13 +98,34 @@ impl StandIn {
             .add_service(PointsServer::with_interceptor(service.clone(), checked.clone()))
             .add_service(QdrantServer::with_interceptor(service, checked))
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
-        let serving = tokio::spawn(async move { server.await.unwrap() });
-        Self { address, held, serving }
+        let mut serving = vec![tokio::spawn(async move { server.await.unwrap() })];
+        let mut addresses = Vec::new();
+        for nth in 0..nodes {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.push(listener.local_addr().unwrap());
+            serving.push(rest::serve(listener, Arc::clone(&held), nth));
+        }
+        Self { address, nodes: addresses, held, serving }
     }
 
     /// Its address, as the index wants it.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The addresses of its nodes' REST services.
+    pub fn rest_urls(&self) -> Vec<String> {
+        self.nodes.iter().map(|address| format!("http://{address}")).collect()
+    }
+
+    /// How many points were sent to a collection, and did not come with a snapshot.
+    pub fn upserted(&self, collection: &str) -> usize {
+        self.held().collections.get(collection).unwrap().upserted
+    }
+
+    /// Lets the next snapshots be so.
+    pub fn spoil_snapshots(&self, fault: SnapshotFault) {
+        self.held().snapshot_fault = fault;
     }
 
     /// Its collections.
@@ -177,7 +213,7 @@ impl StandIn {
 
 impl Drop for StandIn {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.serving.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -274,15 +310,20 @@ impl Collections for Service {
         }
         let collection = held.collection(&name)?;
         let made = collection.made.clone();
+        let params = CollectionParams { vectors_config: made.vectors_config, ..CollectionParams::default() };
         let config = CollectionConfig {
+            params: Some(params),
+            hnsw_config: made.hnsw_config,
             quantization_config: made.quantization_config,
             metadata: made.metadata,
             ..CollectionConfig::default()
         };
+        let schema = |data_type| PayloadSchemaInfo { data_type, ..PayloadSchemaInfo::default() };
         let result = CollectionInfo {
             status: CollectionStatus::Green.into(),
             points_count: u64::try_from(collection.points.len()).ok(),
             config: Some(config),
+            payload_schema: collection.indexed.iter().map(|(key, kind)| (key.clone(), schema(*kind))).collect(),
             ..CollectionInfo::default()
         };
         Ok(Response::new(GetCollectionInfoResponse { result: Some(result), time: 0.0 }))
@@ -300,7 +341,7 @@ impl Collections for Service {
         if held.collections.contains_key(&name) {
             return Err(Status::already_exists(format!("Wrong input: Collection `{name}` already exists!")));
         }
-        let collection = Collection { made, indexed: BTreeSet::new(), points: BTreeMap::new() };
+        let collection = Collection { made, indexed: BTreeMap::new(), upserted: 0, points: BTreeMap::new() };
         held.collections.insert(name, collection);
         Ok(changed(true))
     }
@@ -347,9 +388,29 @@ impl Collections for Service {
         &self,
         request: Request<CollectionClusterInfoRequest>,
     ) -> Answer<CollectionClusterInfoResponse> {
-        self.held().collection(&request.into_inner().collection_name)?;
-        let shard = LocalShardInfo { state: ReplicaState::Active.into(), ..LocalShardInfo::default() };
-        Ok(Response::new(CollectionClusterInfoResponse { local_shards: vec![shard], ..Default::default() }))
+        let mut held = self.held();
+        let nodes = held.nodes;
+        let collection = held.collection(&request.into_inner().collection_name)?;
+        let state = ReplicaState::Active.into();
+        let (mut local_shards, mut remote_shards) = (Vec::new(), Vec::new());
+        for shard in 0..nodes {
+            let shard_id = u32::try_from(shard).unwrap();
+            for node in collection.nodes_of(shard, nodes) {
+                let peer_id = rest::FIRST_PEER + u64::try_from(node).unwrap();
+                match node {
+                    0 => local_shards.push(LocalShardInfo { shard_id, state, ..LocalShardInfo::default() }),
+                    _ => remote_shards.push(RemoteShardInfo { shard_id, peer_id, state, shard_key: None }),
+                }
+            }
+        }
+        let info = CollectionClusterInfoResponse {
+            peer_id: rest::FIRST_PEER,
+            shard_count: nodes.try_into().unwrap(),
+            local_shards,
+            remote_shards,
+            ..CollectionClusterInfoResponse::default()
+        };
+        Ok(Response::new(info))
     }
 
     never_called! {
@@ -367,6 +428,7 @@ impl Points for Service {
     async fn upsert(&self, request: Request<UpsertPoints>) -> Answer<PointsOperationResponse> {
         let (upsert, mut held) = (request.into_inner(), self.held());
         let collection = held.collection(&upsert.collection_name)?;
+        collection.upserted += upsert.points.len();
         for mut point in upsert.points {
             round(&mut point, &collection.made);
             collection.points.insert(name(point.id.as_ref())?, point);
@@ -383,7 +445,7 @@ impl Points for Service {
         if !collection.points.is_empty() {
             return Err(Status::failed_precondition("the index comes after the first point"));
         }
-        collection.indexed.insert(create.field_name);
+        collection.indexed.insert(create.field_name, create.field_type.unwrap_or_default());
         Ok(Response::new(PointsOperationResponse::default()))
     }
 
@@ -418,6 +480,21 @@ impl Points for Service {
         Ok(Response::new(ScrollResponse { result, next_page_offset, ..ScrollResponse::default() }))
     }
 
+    async fn delete(&self, request: Request<DeletePoints>) -> Answer<PointsOperationResponse> {
+        let (delete, mut held) = (request.into_inner(), self.held());
+        let wrong = || Status::invalid_argument("no list of names");
+        let Some(points_selector::PointsSelectorOneOf::Points(list)) =
+            delete.points.and_then(|points| points.points_selector_one_of)
+        else {
+            return Err(wrong());
+        };
+        let collection = held.collection(&delete.collection_name)?;
+        for id in &list.ids {
+            collection.points.remove(&name(Some(id))?);
+        }
+        Ok(Response::new(PointsOperationResponse::default()))
+    }
+
     async fn count(&self, request: Request<CountPoints>) -> Answer<CountResponse> {
         let mut held = self.held();
         let count = u64::try_from(held.collection(&request.into_inner().collection_name)?.points.len()).unwrap();
@@ -433,7 +510,6 @@ impl Points for Service {
     }
 
     never_called! {
-        delete(DeletePoints) -> PointsOperationResponse;
         update_vectors(UpdatePointVectors) -> PointsOperationResponse;
         delete_vectors(DeletePointVectors) -> PointsOperationResponse;
         set_payload(SetPayloadPoints) -> PointsOperationResponse;
@@ -461,6 +537,12 @@ impl Points for Service {
 }
 
 impl Collection {
+    /// The nodes, by their place, that have a copy of a shard: its own, and those after it.
+    fn nodes_of(&self, shard: usize, nodes: usize) -> Vec<usize> {
+        let copies = self.made.replication_factor.map_or(1, |copies| usize::try_from(copies).unwrap());
+        (0..copies.min(nodes)).map(|nth| (shard + nth) % nodes).filter(|_| shard < nodes).collect()
+    }
+
     fn query(&self, query: &QueryPoints) -> Result<BatchResult, Status> {
         let wrong = || Status::invalid_argument("no query for the nearest to a dense vector of a name");
         let nearest = match query.query.as_ref().and_then(|query| query.variant.as_ref()) {
@@ -502,7 +584,7 @@ impl Collection {
 
     fn meets(&self, condition: &Condition, point: &PointStruct) -> Result<bool, Status> {
         let at = |key: &str| {
-            let indexed = self.indexed.contains(key).then(|| values(&point.payload, key));
+            let indexed = self.indexed.contains_key(key).then(|| values(&point.payload, key));
             indexed.ok_or_else(|| Status::invalid_argument(format!("Index required but not found for \"{key}\"")))
         };
         match condition.condition_one_of.as_ref() {

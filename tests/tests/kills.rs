@@ -109,8 +109,8 @@ async fn a_loader_that_is_killed_at_any_moment_leaves_a_directory_that_serves() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loader_that_is_killed_at_any_moment_leaves_a_qdrant_server_that_serves() {
     let (dir, qdrant) = (tempfile::tempdir().unwrap(), StandIn::start().await);
-    let (feeds, url) = (feeds(dir.path()), qdrant.url());
-    let load = |feed: &Path| loader(feed, dir.path(), &["--index-url", &url]);
+    let (feeds, url, rest) = (feeds(dir.path()), qdrant.url(), qdrant.rest_urls().join(","));
+    let load = |feed: &Path| loader(feed, dir.path(), &["--index-url", &url, "--index-rest-urls", &rest]);
     assert!(load(&feeds[1]).stdout(Stdio::null()).status().unwrap().success());
     let serve = async || Server::start(dir.path(), &["--index-url", &url]).await;
     // A loader watches what a dead one left for half a minute before it removes it; that is tested where time is short.
@@ -123,7 +123,14 @@ async fn a_loader_that_is_killed_at_any_moment_leaves_the_qdrant_server_that_is_
     let Some(qdrant) = TestIndex::new(IndexKind::Server).await else { return };
     let (dir, url, catalog) = (tempfile::tempdir().unwrap(), qdrant.url(), qdrant.catalog().as_str());
     let feeds = feeds(dir.path());
-    let load = |feed: &Path| loader(feed, dir.path(), &["--index-url", &url, "--catalog", catalog]);
+    let rest_urls: Vec<_> = qdrant.options().rest_urls.iter().map(ToString::to_string).collect();
+    let load = |feed: &Path| {
+        let mut command = loader(feed, dir.path(), &["--index-url", &url, "--catalog", catalog]);
+        if !rest_urls.is_empty() {
+            command.env("VITRINE_INDEX_REST_URLS", rest_urls.join(","));
+        }
+        command
+    };
     assert!(load(&feeds[1]).stdout(Stdio::null()).status().unwrap().success());
     let serve = async || Server::start(dir.path(), &["--index-url", &url]).await;
     kill_loaders(7, catalog, load, &feeds, serve, async || qdrant.remove_unpublished().await).await;

@@ -12,13 +12,13 @@ use vitrine_core::{
     fakes::{DIMENSIONS, embedding, product},
     generations::Destination,
     index::{
-        GenerationBuilder, IndexError, IndexQuery, IndexedProduct, ProductIndex, QueryVector, SealedGeneration, Start,
-        Target,
+        GenerationBuilder, IndexError, IndexQuery, IndexedProduct, Origin, ProductIndex, QueryVector, SealedGeneration,
+        Start, Target,
     },
     product::{AttributeSpec, AttributeType, Schema},
 };
 use vitrine_index::{BuildOptions, IndexPlace, QdrantIndex, QdrantOptions, Quantisation, ServedIndex as _, open};
-use vitrine_tests::{IndexKind, TestIndex};
+use vitrine_tests::{IndexKind, SnapshotFault, TestIndex};
 
 fn model() -> ModelInfo {
     ModelInfo { fingerprint: "test".to_owned(), dimensions: DIMENSIONS }
@@ -386,6 +386,80 @@ async fn a_collection_is_made_as_the_options_say() {
     let Some(vectors_config::Config::ParamsMap(vectors)) = made.vectors_config.unwrap().config else { panic!() };
     assert!(vectors.map["image"].multivector_config.is_some() && vectors.map["text"].multivector_config.is_none());
     assert!(vectors.map.values().all(|vector| vector.on_disk == Some(true)));
+}
+
+/// Publishes 30 products, then as many that begin with those, one of them new. Out: how many of them were sent.
+async fn sent_again(place: &TestIndex, before: QdrantOptions, after: QdrantOptions) -> usize {
+    let first = begin(place, &QdrantIndex::new(before).unwrap()).await.unwrap();
+    first.add((0..30).map(indexed).collect()).await.unwrap();
+    first.seal().await.unwrap().publish().await.unwrap();
+    let index = QdrantIndex::new(after).unwrap();
+    let builder = index.build(place.catalog(), &model(), &schema(), Start::Serving).await.unwrap();
+    assert!(matches!(builder.origin(), Origin::Generation(_)), "{:?}", builder.origin());
+    let kept: Vec<_> = (1..30).map(|number| indexed(number).product.id).collect();
+    builder.keep(&kept).await.unwrap();
+    builder.add(vec![indexed(30)]).await.unwrap();
+    builder.seal().await.unwrap().publish().await.unwrap();
+    let generation = index.current(place.catalog()).await.unwrap();
+    let mut there = Vec::new();
+    for number in 0..=30 {
+        there.extend(generation.get(&indexed(number).product.id).await.unwrap().map(|_| number));
+    }
+    assert_eq!((there, generation.info().products), ((1..=30).collect(), 30));
+    assert_eq!(place.stand_in().collections().len(), 2);
+    let collection = format!("{}-{}", place.catalog(), generation.info().id);
+    place.stand_in().upserted(&collection)
+}
+
+#[tokio::test]
+async fn what_serves_comes_along_in_snapshots_and_only_what_is_new_is_sent() {
+    for (nodes, replicas) in [(1, 1), (3, 1), (3, 2)] {
+        let place = TestIndex::on_cluster(nodes).await;
+        let mut options = place.options();
+        options.build.replicas = replicas;
+        assert_eq!(sent_again(&place, options.clone(), options).await, 1, "{nodes} nodes, {replicas} copies");
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_sent_for_snapshots_too() {
+    let place = place().await;
+    place.stand_in().ask_for_key("s3cret");
+    let keyed = QdrantOptions { api_key: Some("s3cret".parse().unwrap()), ..place.options() };
+    assert_eq!(sent_again(&place, keyed.clone(), keyed).await, 1);
+}
+
+#[tokio::test]
+async fn products_are_copied_where_snapshots_cannot_be_had() {
+    for fault in [SnapshotFault::Refused, SnapshotFault::Short] {
+        let place = place().await;
+        place.stand_in().spoil_snapshots(fault);
+        assert_eq!(sent_again(&place, place.options(), place.options()).await, 30, "{fault:?}");
+    }
+    let place = place().await;
+    let away = QdrantOptions { rest_urls: vec!["http://127.0.0.1:1".parse().unwrap()], ..place.options() };
+    assert_eq!(sent_again(&place, away.clone(), away).await, 30);
+    // Of the second node only the address within the cluster is known, where there is no REST service.
+    let place = TestIndex::on_cluster(2).await;
+    let mut half = place.options();
+    half.rest_urls.truncate(1);
+    assert_eq!(sent_again(&place, half.clone(), half).await, 30);
+}
+
+#[tokio::test]
+async fn products_are_copied_where_the_files_are_made_for_other_settings() {
+    type Change = fn(&mut BuildOptions);
+    let changes: [(&str, Change); 3] = [
+        ("graph", |build| build.hnsw_m = 32),
+        ("quantisation", |build| build.quantisation = Quantisation::Int8),
+        ("vectors", |build| build.on_disk = true),
+    ];
+    for (what, change) in changes {
+        let place = place().await;
+        let mut other = place.options();
+        change(&mut other.build);
+        assert_eq!(sent_again(&place, place.options(), other).await, 30, "{what}");
+    }
 }
 
 #[tokio::test]

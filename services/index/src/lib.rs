@@ -13,6 +13,7 @@ mod payload;
 mod qdrant;
 mod quantisation;
 mod scoring;
+mod staying;
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use vitrine_core::{
 };
 
 pub use edge::{EdgeIndex, EdgeOptions};
-pub use qdrant::{ApiKey, BuildOptions, QdrantIndex, QdrantOptions, ServerUrl};
+pub use qdrant::{ApiKey, BuildOptions, QdrantIndex, QdrantOptions, RestUrl, ServerUrl};
 pub use quantisation::Quantisation;
 
 /// From how much vector data on a graph is built, in KiB; below it, every query compares with every product.

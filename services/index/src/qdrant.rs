@@ -7,12 +7,14 @@
 //! ```
 
 mod build;
+mod carry;
 mod connection;
 mod description;
 mod filter;
 mod generation;
 mod generations;
 mod names;
+mod nodes;
 mod options;
 mod point;
 
@@ -33,7 +35,7 @@ use vitrine_core::{
     product::{CatalogName, Schema},
 };
 
-pub use self::options::{ApiKey, BuildOptions, QdrantOptions, ServerUrl};
+pub use self::options::{ApiKey, BuildOptions, QdrantOptions, RestUrl, ServerUrl};
 use self::{
     build::{QdrantBuilder, Removals, Site},
     connection::Connection,
@@ -61,8 +63,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 pub struct QdrantIndex {
     connection: Arc<Connection>,
     searching: Searching,
-    oversampling: Option<f64>,
-    build: BuildOptions,
+    options: QdrantOptions,
     /// Those that were published, as far as somebody has looked.
     catalogs: Mutex<BTreeMap<CatalogName, State>>,
     /// Since when the catalogues cannot be listed.
@@ -95,8 +96,7 @@ impl QdrantIndex {
         Ok(Self {
             connection: Arc::new(Connection::new(&options)?),
             searching,
-            oversampling: options.oversampling,
-            build: options.build,
+            options,
             catalogs: Mutex::default(),
             silent_since: Mutex::default(),
             removals: Removals::default(),
@@ -156,7 +156,7 @@ impl QdrantIndex {
         let described = described.ok_or_else(|| unavailable(context(), "it is gone"))?;
         let foreign = || unavailable(context(), "it has no description of a generation");
         let description = Description::read(described).ok_or_else(foreign)??;
-        let oversampling = oversampling(self.oversampling, description.quantisation.as_ref());
+        let oversampling = oversampling(self.options.oversampling, description.quantisation.as_ref());
         let info = generation_id(catalog, collection).and_then(|id| description.into_info(id));
         let info = info.ok_or_else(|| unavailable(context(), "it was never whole"))?;
         let found = self.connection.count(collection).await.map_err(failed(context()))?;
@@ -229,11 +229,12 @@ impl ProductIndex for QdrantIndex {
         let site = Site {
             connection: Arc::clone(&connection),
             catalog: catalog.clone(),
-            options: self.build.clone(),
+            options: self.options.build.clone(),
             removals: Arc::clone(&self.removals),
         };
         let searching = self.searching.clone();
-        let oversampling = oversampling(self.oversampling, build::quantisation(self.build.quantisation).as_ref());
+        let oversampling =
+            oversampling(self.options.oversampling, build::quantisation(self.options.build.quantisation).as_ref());
         let open = Box::new(move |collection, info| QdrantGeneration {
             connection,
             collection,
@@ -241,7 +242,7 @@ impl ProductIndex for QdrantIndex {
             searching,
             oversampling,
         });
-        Ok(Box::new(QdrantBuilder::begin(site, model, schema, start, open).await?))
+        Ok(Box::new(QdrantBuilder::begin(site, model, schema, start, &self.options, open).await?))
     }
 }
 

@@ -37,11 +37,12 @@ const EMBEDDER_URLS: &str = "embedder_urls";
 /// The setting that is a secret, and therefore no setting.
 const API_KEY: &str = "index_api_key";
 /// Variables with the prefix that belong to the other commands.
-const OTHER_VARIABLES: [&str; 13] = [
+const OTHER_VARIABLES: [&str; 14] = [
     "catalog",
     "embedder_load_timeout_ms",
     "embedder_wait_ms_max",
     "server",
+    "index_rest_urls",
     "index_shards",
     "index_replicas",
     "index_write_consistency",

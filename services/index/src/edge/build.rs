@@ -18,7 +18,7 @@ use vitrine_core::{
 
 use super::{
     blocking,
-    carry::{Staying, Wanted, carry, digests},
+    carry::{Wanted, carry, digests, remove_others},
     directory::{BuildLock, CatalogDirectory, GenerationDirectory},
     generation::{EdgeGeneration, Shard},
     graph::{config, regraphed},
@@ -30,6 +30,7 @@ use crate::{
     nothing,
     quantisation::Quantisation,
     refuse_misshapen,
+    staying::Staying,
 };
 
 /// The files of a generation that does not serve yet. Dropping them removes them.
@@ -180,7 +181,7 @@ impl GenerationBuilder for EdgeBuilder {
         let carried = staying.is_some();
         let sealed = blocking("seal a generation", move || {
             if let Some(staying) = staying {
-                staying.remove_others(&shard)?;
+                remove_others(staying, &shard)?;
             }
             let shard = match &partial.directory {
                 Some(directory) => without_log(shard, directory)?,

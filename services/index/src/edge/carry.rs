@@ -1,21 +1,16 @@
 //! Beginning a generation with the one that serves: its files are copied, what is new or changed goes into a part of its
 //! own, and what is gone is marked. The graph of what stays is not built again.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fs,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashMap, fs};
 
 use qdrant_edge::{
     EdgeOptimizersConfig, EdgeShard, PointId, PointOperations, ScrollRequest, UpdateOperation, WithPayloadInterface,
     WithVector,
 };
-use uuid::Uuid;
 use vitrine_core::{
     Chain,
     embed::ModelInfo,
-    index::{Digest, IndexError, IndexedProduct, Origin},
+    index::{Digest, IndexError, Origin},
     product::{ProductId, Schema},
 };
 
@@ -28,6 +23,7 @@ use crate::{
     nothing,
     payload::{DIGEST, point_id},
     quantisation::Quantisation,
+    staying::Staying,
 };
 
 /// Most parts that a generation is searched in. 4: changes of a few days lie beside the large part that they are changes
@@ -84,48 +80,28 @@ fn open(copy: &GenerationDirectory, products: usize, wanted: Quantisation) -> Re
     Ok(shard)
 }
 
-/// What stays of a generation that was carried over.
-#[derive(Debug, Default)]
-pub(super) struct Staying(Mutex<HashSet<Uuid>>);
-
-impl Staying {
-    /// These are kept.
-    pub(super) fn keep(&self, ids: &[ProductId]) {
-        self.extend(ids.iter().map(point_id));
-    }
-
-    /// These are added, in place of what was there of the same ids.
-    pub(super) fn add(&self, products: &[IndexedProduct]) {
-        self.extend(products.iter().map(|indexed| point_id(&indexed.product.id)));
-    }
-
-    fn extend(&self, points: impl Iterator<Item = Uuid>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(points);
-    }
-
-    /// Removes everything else.
-    pub(super) fn remove_others(self, shard: &Shard) -> Result<(), IndexError> {
-        let staying = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut next = Some(None);
-        while let Some(offset) = next {
-            let request = ScrollRequest {
-                offset,
-                limit: Some(CHUNK),
-                with_payload: Some(WithPayloadInterface::Bool(false)),
-                with_vector: WithVector::Bool(false),
-                ..ScrollRequest::default()
-            };
-            let (records, following) = shard.with("read from the index", |shard| shard.scroll(request))?;
-            next = following.map(Some);
-            let stays = |point: &PointId| matches!(point, PointId::Uuid(uuid) if staying.contains(uuid));
-            let gone: Vec<_> = records.iter().map(|record| record.id).filter(|point| !stays(point)).collect();
-            if !gone.is_empty() {
-                let remove = UpdateOperation::PointOperation(PointOperations::DeletePoints { ids: gone });
-                shard.with("remove products", |shard| shard.update(remove))?;
-            }
+/// Removes what does not stay.
+pub(super) fn remove_others(staying: Staying, shard: &Shard) -> Result<(), IndexError> {
+    let staying = staying.into_points();
+    let mut next = Some(None);
+    while let Some(offset) = next {
+        let request = ScrollRequest {
+            offset,
+            limit: Some(CHUNK),
+            with_payload: Some(WithPayloadInterface::Bool(false)),
+            with_vector: WithVector::Bool(false),
+            ..ScrollRequest::default()
+        };
+        let (records, following) = shard.with("read from the index", |shard| shard.scroll(request))?;
+        next = following.map(Some);
+        let stays = |point: &PointId| matches!(point, PointId::Uuid(uuid) if staying.contains(uuid));
+        let gone: Vec<_> = records.iter().map(|record| record.id).filter(|point| !stays(point)).collect();
+        if !gone.is_empty() {
+            let remove = UpdateOperation::PointOperation(PointOperations::DeletePoints { ids: gone });
+            shard.with("remove products", |shard| shard.update(remove))?;
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// What the products of a shard were made of.

@@ -15,9 +15,9 @@
 //! - **What serves is whole**: the alias `<catalogue>` is only ever pointed to a collection that is sealed, and one call
 //!   moves it.
 //!
-//! With the model of what serves, a generation begins with that: products that have not changed are copied from collection
-//! to collection with their vectors. The server builds the graph again. It could be had from a snapshot of each node; but
-//! those are recovered node by node, over another port than gRPC's, and only into as many shards.
+//! With the model of what serves, a generation begins with that: with its files, where they can be had ([`super::carry`]),
+//! or products that have not changed are copied from collection to collection with their vectors, and the server builds the
+//! graph again.
 //!
 //! Not guaranteed: a loader that is cut off from the server for longer than the watch, or suspended, may find its
 //! collection gone; its load fails then, and what serves stays. A person who points the alias to an older generation in
@@ -44,6 +44,7 @@ use tokio::{
 };
 use uuid::Uuid;
 use vitrine_core::{
+    Chain,
     embed::ModelInfo,
     generations::superseded,
     index::{
@@ -54,11 +55,12 @@ use vitrine_core::{
 };
 
 use super::{
+    carry::{NotCarried, carry, remove_others},
     connection::Connection,
     description::{self, Description},
     generation::QdrantGeneration,
     names::{collection, generation_id, is_publication, new_generation_id, publication},
-    options::BuildOptions,
+    options::{BuildOptions, QdrantOptions},
     point::{Found, field_type, to_point},
 };
 use crate::{
@@ -68,11 +70,14 @@ use crate::{
     payload::{payload_indexes, point_id, vector_name},
     quantisation::Quantisation,
     refuse_misshapen,
+    staying::Staying,
 };
 
 /// Most bytes of vectors in one upsert. 4 MiB: a call that a server on a busy machine ends within its timeout, and far
 /// more than a call costs by itself.
 const UPSERT_BYTES_MAX: usize = 4 << 20;
+/// What is being done while a generation is begun.
+const BEGIN: &str = "begin a generation";
 /// Pauses between two looks at whether a generation is green, the first and the longest.
 const GREEN_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -252,15 +257,53 @@ impl Unpublished {
         Self { site, collection, replaces, beating: beating.abort_handle(), discarded: true }
     }
 
-    /// What can be begun with.
-    async fn origin(&self, model: &ModelInfo) -> Result<Origin, IndexError> {
-        let Some(serving) = &self.replaces.collection else { return Ok(nothing::serves()) };
+    /// What can be begun with, or why nothing can.
+    async fn serving(&self, model: &ModelInfo) -> Result<Result<GenerationInfo, Origin>, IndexError> {
+        let Some(serving) = &self.replaces.collection else { return Ok(Err(nothing::serves())) };
         let described = self.site.connection.describe(serving).await?.and_then(Description::read).transpose()?;
         let id = generation_id(&self.site.catalog, serving);
         let Some(info) = id.zip(described).and_then(|(id, description)| description.into_info(id)) else {
-            return Ok(Origin::Nothing("what serves is no whole generation".to_owned()));
+            return Ok(Err(Origin::Nothing("what serves is no whole generation".to_owned())));
         };
-        Ok(if info.model == *model { Origin::Generation(info.id) } else { nothing::of_this_model(&info.id) })
+        Ok(if info.model == *model { Ok(info) } else { Err(nothing::of_this_model(&info.id)) })
+    }
+
+    /// Makes the collection searchable by its attributes. Before the first product: indexes are cheap to keep and dear to
+    /// make, and the graph is built with them.
+    async fn index_fields(&self, schema: &Schema) -> Result<(), IndexError> {
+        for (key, kind) in payload_indexes(schema) {
+            let indexed = self.site.connection.index_field(&self.collection, &key, field_type(kind)).await;
+            indexed.map_err(failed(BEGIN))?;
+        }
+        Ok(())
+    }
+
+    /// Begins with the files of the serving generation, if they can be had. Out: what is to stay of them; `None`, and then
+    /// the collection is as it was made.
+    async fn carry_over(
+        &self,
+        serving: &GenerationInfo,
+        options: &QdrantOptions,
+        (create, schema): (&CreateCollection, &Schema),
+    ) -> Result<Option<Staying>, IndexError> {
+        let (connection, to) = (&self.site.connection, &self.collection);
+        let from = collection(&self.site.catalog, &serving.id);
+        let carried = carry(options, connection, (&from, serving.products), to).await;
+        let (reason, spoiled) = match carried {
+            Ok(()) => {
+                tracing::info!(%from, %to, "carried over, graph and all");
+                return Ok(Some(Staying::default()));
+            }
+            Err(NotCarried::Untouched(reason)) => (reason, false),
+            Err(NotCarried::Spoiled(reason)) => (reason, true),
+        };
+        tracing::warn!(%from, reason = %Chain(&reason), "copying its products; the server builds the graph again");
+        if spoiled {
+            connection.delete(to).await.map_err(failed(BEGIN))?;
+            connection.create(create).await.map_err(failed(BEGIN))?;
+            self.index_fields(schema).await?;
+        }
+        Ok(None)
     }
 }
 
@@ -287,6 +330,8 @@ pub(super) struct QdrantBuilder {
     unpublished: Unpublished,
     info: GenerationInfo,
     origin: Origin,
+    /// What stays of the collection's points, if it has those of what it begins with.
+    staying: Option<Staying>,
     /// What makes a generation of the whole collection.
     open: Open,
 }
@@ -306,9 +351,9 @@ impl QdrantBuilder {
         model: &ModelInfo,
         schema: &Schema,
         start: Start,
+        options: &QdrantOptions,
         open: Open,
     ) -> Result<Self, IndexError> {
-        const CONTEXT: &str = "begin a generation";
         site.connection.check_version().await?;
         site.clear().await?;
         let replaces = site.serving().await?;
@@ -316,23 +361,24 @@ impl QdrantBuilder {
         let name = collection(&site.catalog, &id);
         if let Some(serving) = replaces.collection.as_ref().filter(|serving| **serving >= name) {
             let reason = format!("the clock, at {id}, is behind the serving generation, {serving}");
-            return Err(unavailable(CONTEXT, reason));
+            return Err(unavailable(BEGIN, reason));
         }
         let create = create(&name, model, schema, &site.options)?;
-        site.connection.create(&create).await.map_err(failed(CONTEXT))?;
+        site.connection.create(&create).await.map_err(failed(BEGIN))?;
         let unpublished = Unpublished::new(site, name, replaces);
-        let Unpublished { site, collection: name, .. } = &unpublished;
-        site.give_way(name).await?;
-        // Before the first product: indexes are cheap to keep and dear to make, and the graph is built with them.
-        for (key, kind) in payload_indexes(schema) {
-            site.connection.index_field(name, &key, field_type(kind)).await.map_err(failed(CONTEXT))?;
-        }
-        let origin = match start {
-            Start::Empty => nothing::asked_for(),
-            Start::Serving => unpublished.origin(model).await?,
+        unpublished.site.give_way(&unpublished.collection).await?;
+        unpublished.index_fields(schema).await?;
+        let serving = match start {
+            Start::Empty => Err(nothing::asked_for()),
+            Start::Serving => unpublished.serving(model).await?,
         };
+        let staying = match &serving {
+            Ok(serving) => unpublished.carry_over(serving, options, (&create, schema)).await?,
+            Err(_) => None,
+        };
+        let origin = serving.map_or_else(|origin| origin, |serving| Origin::Generation(serving.id));
         let info = GenerationInfo { id, model: model.clone(), schema: schema.clone(), products: 0 };
-        Ok(Self { unpublished, info, origin, open })
+        Ok(Self { unpublished, info, origin, staying, open })
     }
 
     /// The collection that it begins with.
@@ -372,7 +418,7 @@ fn create(
     schema: &Schema,
     options: &BuildOptions,
 ) -> Result<CreateCollection, IndexError> {
-    let size = u64::try_from(model.dimensions).map_err(failed("begin a generation"))?;
+    let size = u64::try_from(model.dimensions).map_err(failed(BEGIN))?;
     let vector = VectorParams {
         size,
         distance: Distance::Cosine.into(),
@@ -453,6 +499,10 @@ impl GenerationBuilder for QdrantBuilder {
     }
 
     async fn keep(&self, ids: &[ProductId]) -> Result<(), IndexError> {
+        if let Some(staying) = &self.staying {
+            staying.keep(ids);
+            return Ok(());
+        }
         let (Some(from), false) = (self.begun_with(), ids.is_empty()) else { return Ok(()) };
         let points: Vec<Uuid> = ids.iter().map(point_id).collect();
         let found = self.unpublished.site.connection.retrieve(&from, &points).await;
@@ -467,13 +517,19 @@ impl GenerationBuilder for QdrantBuilder {
 
     async fn add(&self, products: Vec<IndexedProduct>) -> Result<(), IndexError> {
         refuse_misshapen(&products, self.info.model.dimensions)?;
+        if let Some(staying) = &self.staying {
+            staying.add(&products);
+        }
         self.upsert(&products).await
     }
 
     async fn seal(self: Box<Self>) -> Result<Box<dyn SealedGeneration>, IndexError> {
         const CONTEXT: &str = "seal a generation";
-        let Self { unpublished, mut info, open, .. } = *self;
+        let Self { unpublished, mut info, staying, open, .. } = *self;
         let Unpublished { site, collection, .. } = &unpublished;
+        if let Some(staying) = staying {
+            remove_others(staying, &site.connection, collection).await?;
+        }
         green(&site.connection, collection, site.options.green_wait_max).await?;
         info.products = site.connection.count(collection).await.map_err(failed(CONTEXT))?;
         let whole = [description::whole(info.products)];
@@ -531,7 +587,7 @@ impl SealedGeneration for QdrantSealed {
         unpublished.discarded = false;
         let Unpublished { site, collection, replaces, .. } = &unpublished;
         if let Err(error) = site.supersede(replaces.collection.as_deref(), collection).await {
-            tracing::warn!(error = %vitrine_core::Chain(&error), "could not remove an old generation");
+            tracing::warn!(error = %Chain(&error), "could not remove an old generation");
         }
         Ok(())
     }

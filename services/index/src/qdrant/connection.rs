@@ -1,14 +1,18 @@
 //! Calls of a Qdrant server: what is tried again, and what an answer means.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use qdrant_client::{
     Qdrant, QdrantError,
     qdrant::{
         AliasOperations, ChangeAliases, CollectionInfo, CountPoints, CreateCollection, CreateFieldIndexCollection,
-        DeleteCollection, FieldType, GetPoints, PayloadIncludeSelector, PointId, PointStruct, QueryBatchPoints,
-        QueryPoints, ReplicaState, ScrollPoints, UpdateCollection, UpsertPoints, Value, WithPayloadSelector,
-        collections_client::CollectionsClient, with_payload_selector::SelectorOptions,
+        DeleteCollection, DeletePoints, FieldType, GetPoints, PayloadIncludeSelector, PointId, PointStruct,
+        QueryBatchPoints, QueryPoints, ReplicaState, ScrollPoints, ScrollResponse, UpdateCollection, UpsertPoints,
+        Value, WithPayloadSelector, collections_client::CollectionsClient, with_payload_selector::SelectorOptions,
     },
 };
 use tonic::{
@@ -20,8 +24,9 @@ use uuid::Uuid;
 use vitrine_core::{Chain, index::IndexError, meter};
 
 use super::{
+    nodes::Peer,
     options::{QdrantOptions, ServerUrl},
-    point::Found,
+    point::{Found, read_id},
 };
 use crate::{
     error::{failed, unavailable},
@@ -255,6 +260,22 @@ impl Connection {
         Ok(states.filter(|state| ReplicaState::try_from(*state) != Ok(ReplicaState::Active)).count())
     }
 
+    /// The nodes that have a whole copy of each shard of a collection.
+    pub(super) async fn copies(&self, collection: &str) -> Result<BTreeMap<u32, BTreeSet<Peer>>, IndexError> {
+        let answer = self.call(self.reads, || self.client.collection_cluster_info(collection)).await;
+        let answer = answer.map_err(failed(format!("look at the shards of {collection}")))?;
+        let local = answer.local_shards.iter().map(|shard| (shard.shard_id, answer.peer_id, shard.state));
+        let remote = answer.remote_shards.iter().map(|shard| (shard.shard_id, shard.peer_id, shard.state));
+        let mut copies: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for (shard, peer, state) in local.chain(remote) {
+            let whole = copies.entry(shard).or_default();
+            if ReplicaState::try_from(state) == Ok(ReplicaState::Active) {
+                whole.insert(peer);
+            }
+        }
+        Ok(copies)
+    }
+
     /// Makes a collection. Fails if there is one of that name.
     pub(super) async fn create(&self, collection: &CreateCollection) -> Result<(), Refusal> {
         self.call(Again::Never, || self.client.create_collection(collection.clone())).await.map(drop)
@@ -318,6 +339,18 @@ impl Connection {
             ..UpsertPoints::default()
         };
         self.call(Again::Write, || self.client.upsert_points(upsert.clone())).await.map(drop)
+    }
+
+    /// Removes points, if they are there.
+    pub(super) async fn remove(&self, collection: &str, ids: &[Uuid]) -> Result<(), Refusal> {
+        let ids: Vec<_> = ids.iter().map(|id| PointId::from(id.to_string())).collect();
+        let delete = DeletePoints {
+            collection_name: collection.to_owned(),
+            wait: Some(true),
+            points: Some(ids.into()),
+            ..DeletePoints::default()
+        };
+        self.call(Again::Write, || self.client.delete_points(delete.clone())).await.map(drop)
     }
 
     /// How many points a collection has.
@@ -389,15 +422,38 @@ impl Connection {
         first: Option<Uuid>,
         limit: usize,
     ) -> Result<Result<Vec<Found>, IndexError>, Refusal> {
+        let answer = self.scroll_with(collection, first, limit, true).await?;
+        Ok(answer.result.into_iter().map(Found::retrieved).collect())
+    }
+
+    /// The same, their names only, and that of the one after them.
+    pub(super) async fn scroll_ids(
+        &self,
+        collection: &str,
+        first: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Result<(Vec<Uuid>, Option<Uuid>), IndexError>, Refusal> {
+        let answer = self.scroll_with(collection, first, limit, false).await?;
+        let ids = answer.result.into_iter().map(|point| read_id(point.id)).collect::<Result<_, _>>();
+        let next = answer.next_page_offset.map(|id| read_id(Some(id))).transpose();
+        Ok(ids.and_then(|ids| Ok((ids, next?))))
+    }
+
+    async fn scroll_with(
+        &self,
+        collection: &str,
+        first: Option<Uuid>,
+        limit: usize,
+        all: bool,
+    ) -> Result<ScrollResponse, Refusal> {
         let scroll = ScrollPoints {
             collection_name: collection.to_owned(),
             offset: first.map(|id| PointId::from(id.to_string())),
             limit: Some(u32::try_from(limit).unwrap_or(u32::MAX)),
-            with_payload: Some(true.into()),
-            with_vectors: Some(true.into()),
+            with_payload: Some(all.into()),
+            with_vectors: Some(all.into()),
             ..ScrollPoints::default()
         };
-        let answer = self.call(self.reads, || self.client.scroll(scroll.clone())).await?;
-        Ok(answer.result.into_iter().map(Found::retrieved).collect())
+        self.call(self.reads, || self.client.scroll(scroll.clone())).await
     }
 }

@@ -2,12 +2,16 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use http::{Uri, uri::Scheme};
+use http::{
+    Uri,
+    uri::{Authority, Scheme},
+};
 
 use crate::quantisation::Quantisation;
 
-/// Port of Qdrant's gRPC service where an address names none.
-const DEFAULT_PORT: u16 = 6334;
+/// Ports of Qdrant's services where an address names none.
+const GRPC_PORT: u16 = 6334;
+const REST_PORT: u16 = 6333;
 
 /// Address of a Qdrant server or of a cluster's entrance: `http://host:port`, or `https://` for TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,14 +19,12 @@ pub struct ServerUrl(Uri);
 
 impl ServerUrl {
     pub(super) fn is_tls(&self) -> bool {
-        self.0.scheme() == Some(&Scheme::HTTPS)
+        is_tls(&self.0)
     }
 
     /// Whether what is sent to it may be read on the way: without TLS, and not to this machine.
     pub(super) fn is_in_the_open(&self) -> bool {
-        let host = self.0.host().unwrap_or_default().trim_matches(['[', ']']);
-        let loopback = host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
-        !self.is_tls() && !loopback
+        is_in_the_open(&self.0)
     }
 }
 
@@ -30,21 +32,7 @@ impl FromStr for ServerUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
-        const WRONG: &str = "is not an address such as `http://127.0.0.1:6334`";
-        let uri: Uri = text.parse().map_err(|_| WRONG)?;
-        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else { return Err(WRONG) };
-        if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
-            return Err(WRONG);
-        }
-        if authority.as_str().contains('@') {
-            return Err("has a user or a password in it; the key goes into `VITRINE_INDEX_API_KEY`");
-        }
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err("has something behind the port");
-        }
-        let port = authority.port_u16().unwrap_or(DEFAULT_PORT);
-        let url = format!("{scheme}://{}:{port}", authority.host());
-        url.parse().map(Self).map_err(|_| WRONG)
+        address(text, GRPC_PORT, "is not an address such as `http://127.0.0.1:6334`").map(Self)
     }
 }
 
@@ -52,6 +40,79 @@ impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.to_string().trim_end_matches('/'))
     }
+}
+
+/// Address of the REST service of a node: `http://host:port`, or `https://` for TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestUrl(Uri);
+
+impl RestUrl {
+    /// Where a server's is, unless somebody has moved it.
+    pub(super) fn beside(server: &ServerUrl) -> Option<Self> {
+        let authority = Authority::try_from(format!("{}:{REST_PORT}", server.0.host()?)).ok()?;
+        Self::new(server.0.scheme()?.clone(), authority)
+    }
+
+    /// Where that of another node is, whose address within the cluster is known: on the same port as this one.
+    pub(super) fn of_peer(&self, peer: &str) -> Option<Self> {
+        let peer: Uri = peer.parse().ok()?;
+        let authority = Authority::try_from(format!("{}:{}", peer.host()?, self.0.port_u16()?)).ok()?;
+        Self::new(self.0.scheme()?.clone(), authority)
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        is_tls(&self.0)
+    }
+
+    /// Whether what is sent to it may be read on the way: without TLS, and not to this machine.
+    pub(super) fn is_in_the_open(&self) -> bool {
+        is_in_the_open(&self.0)
+    }
+
+    fn new(scheme: Scheme, authority: Authority) -> Option<Self> {
+        Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build().ok().map(Self)
+    }
+}
+
+impl FromStr for RestUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        address(text, REST_PORT, "is not an address such as `http://127.0.0.1:6333`").map(Self)
+    }
+}
+
+impl fmt::Display for RestUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.to_string().trim_end_matches('/'))
+    }
+}
+
+fn is_tls(address: &Uri) -> bool {
+    address.scheme() == Some(&Scheme::HTTPS)
+}
+
+fn is_in_the_open(address: &Uri) -> bool {
+    let host = address.host().unwrap_or_default().trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+    !is_tls(address) && !loopback
+}
+
+/// Reads an address. `wrong` is what to say of what is none.
+fn address(text: &str, default_port: u16, wrong: &'static str) -> Result<Uri, &'static str> {
+    let uri: Uri = text.parse().map_err(|_| wrong)?;
+    let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else { return Err(wrong) };
+    if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
+        return Err(wrong);
+    }
+    if authority.as_str().contains('@') {
+        return Err("has a user or a password in it; the key goes into `VITRINE_INDEX_API_KEY`");
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err("has something behind the port");
+    }
+    let port = authority.port_u16().unwrap_or(default_port);
+    format!("{scheme}://{}:{port}", authority.host()).parse().map_err(|_| wrong)
 }
 
 /// The key that a Qdrant server asks for. Never shown.
@@ -88,6 +149,9 @@ impl fmt::Debug for ApiKey {
 pub struct QdrantOptions {
     /// Where it is.
     pub url: ServerUrl,
+    /// The REST service of its nodes, which generations are carried over by: of one node, which knows the others, or of
+    /// each. Empty: at the address's host, on Qdrant's usual port.
+    pub rest_urls: Vec<RestUrl>,
     /// The key that it asks for.
     pub api_key: Option<ApiKey>,
     /// Longest wait for the answer to one call, and for a connection.
@@ -111,6 +175,7 @@ impl QdrantOptions {
     pub fn new(url: ServerUrl) -> Self {
         Self {
             url,
+            rest_urls: Vec::new(),
             api_key: None,
             // 5 s: a hundred times what a query takes; a server that needs longer does not answer any more.
             timeout: Duration::from_secs(5),
@@ -141,7 +206,7 @@ pub struct BuildOptions {
     pub hnsw_m: u32,
     /// Candidates kept in hand while the graph is built.
     pub hnsw_ef_construct: u32,
-    /// Longest wait for the graph to be whole, once all products are there.
+    /// Longest wait for the graph to be whole, once all products are there; and for a generation to be carried over.
     pub green_wait_max: Duration,
     /// How many generations stay after a new one was published, that one among them; at least 1.
     pub generations_kept: usize,
@@ -195,6 +260,17 @@ mod tests {
         {
             assert!(text.parse::<ServerUrl>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_rest_service_is_at_the_host_of_the_server_and_of_each_node() {
+        let server = |text: &str| RestUrl::beside(&text.parse().unwrap()).unwrap();
+        assert_eq!(server("http://qdrant:7334").to_string(), "http://qdrant:6333");
+        assert_eq!(server("https://[::1]").to_string(), "https://[::1]:6333");
+        let node: RestUrl = "https://qdrant-0.shop:7333/".parse().unwrap();
+        assert_eq!(node.of_peer("http://qdrant-1.shop:6335/").unwrap().to_string(), "https://qdrant-1.shop:7333");
+        assert_eq!("http://qdrant".parse::<RestUrl>().unwrap().to_string(), "http://qdrant:6333");
+        assert!(node.of_peer("").is_none() && "qdrant:6333".parse::<RestUrl>().is_err());
     }
 
     #[test]

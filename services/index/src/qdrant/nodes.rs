@@ -1,0 +1,162 @@
+//! The nodes of a Qdrant server, by their REST service: snapshots of shards are had there, and not over gRPC.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use http::StatusCode;
+use reqwest::{
+    Client, RequestBuilder, Response,
+    header::{HeaderMap, HeaderValue, InvalidHeaderValue},
+    multipart::{Form, Part},
+    redirect::Policy,
+};
+use rustls::crypto::ring;
+use serde::Deserialize;
+
+use super::options::{QdrantOptions, RestUrl};
+
+/// How Qdrant names a node.
+pub(super) type Peer = u64;
+
+/// Longest wait for a node to say who it is, and for a connection. 5 s: it takes no work, and a load goes on without.
+const LOOK_MAX: Duration = Duration::from_secs(5);
+/// Most characters of a refusal that are shown. 300: the sentence, not the page of a proxy.
+const REASON_MAX: usize = 300;
+
+/// Why a node did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NodeError {
+    #[error("the server's key cannot be sent")]
+    Key(#[source] InvalidHeaderValue),
+    #[error("prepare to call the server's nodes")]
+    Client(#[source] reqwest::Error),
+    #[error("{url}")]
+    Silent { url: RestUrl, source: reqwest::Error },
+    #[error("{url}: {status}: {reason}")]
+    Refused { url: RestUrl, status: StatusCode, reason: String },
+    #[error("the REST service of node {0} is not known")]
+    Unknown(Peer),
+}
+
+/// What calls the nodes.
+pub(super) struct Nodes {
+    client: Client,
+    urls: Vec<RestUrl>,
+}
+
+/// What every answer is in.
+#[derive(Deserialize)]
+struct Answer<T> {
+    result: T,
+}
+
+/// What a node knows of its cluster; nothing, where it is alone.
+#[derive(Deserialize)]
+struct Cluster {
+    peer_id: Option<Peer>,
+    #[serde(default)]
+    peers: BTreeMap<Peer, PeerInfo>,
+}
+
+#[derive(Deserialize)]
+struct PeerInfo {
+    /// Its address within the cluster.
+    uri: String,
+}
+
+impl Nodes {
+    /// For nodes that are not called yet.
+    pub(super) fn new(options: &QdrantOptions) -> Result<Self, NodeError> {
+        // There is one already if anything else has used TLS; it is the same.
+        drop(ring::default_provider().install_default());
+        let beside = || RestUrl::beside(&options.url).into_iter().collect();
+        let urls = if options.rest_urls.is_empty() { beside() } else { options.rest_urls.clone() };
+        let mut headers = HeaderMap::new();
+        if let Some(key) = &options.api_key {
+            if let Some(url) = urls.iter().find(|url| url.is_in_the_open()) {
+                tracing::warn!(%url, "the index's key is sent without TLS; use https");
+            }
+            let mut key = HeaderValue::from_str(&key.reveal()).map_err(NodeError::Key)?;
+            key.set_sensitive(true);
+            headers.insert("api-key", key);
+        }
+        let mut client = Client::builder();
+        if !urls.iter().any(RestUrl::is_tls) {
+            // Otherwise a machine that trusts nobody could not call anybody.
+            client = client.tls_certs_only([]);
+        }
+        // As gRPC: through no proxy, and to nobody else.
+        let client = client.default_headers(headers).no_proxy().redirect(Policy::none());
+        let client = client.connect_timeout(LOOK_MAX).build().map_err(NodeError::Client)?;
+        Ok(Self { client, urls })
+    }
+
+    /// Where each of these nodes is.
+    pub(super) async fn find(&self, wanted: &BTreeSet<Peer>) -> Result<BTreeMap<Peer, RestUrl>, NodeError> {
+        let (mut found, mut silent) = (BTreeMap::new(), None);
+        for url in &self.urls {
+            match self.cluster(url).await {
+                // A server that is no cluster.
+                Ok(Cluster { peer_id: None, .. }) => found.extend(wanted.iter().map(|peer| (*peer, url.clone()))),
+                // The only address of several nodes may lead to any of them: each is looked for at its own host.
+                Ok(Cluster { peers, .. }) if self.urls.len() == 1 && peers.len() > 1 => {
+                    for peer in wanted {
+                        let at_its_host = peers.get(peer).and_then(|info| url.of_peer(&info.uri));
+                        let at_its_host = at_its_host.ok_or(NodeError::Unknown(*peer))?;
+                        if self.cluster(&at_its_host).await?.peer_id == Some(*peer) {
+                            found.insert(*peer, at_its_host);
+                        }
+                    }
+                }
+                Ok(Cluster { peer_id: Some(peer), .. }) => drop(found.insert(peer, url.clone())),
+                // It may be one that is not needed.
+                Err(error) => silent = Some(error),
+            }
+        }
+        match wanted.iter().find(|peer| !found.contains_key(peer)) {
+            Some(missing) => Err(silent.unwrap_or(NodeError::Unknown(*missing))),
+            None => Ok(found),
+        }
+    }
+
+    async fn cluster(&self, url: &RestUrl) -> Result<Cluster, NodeError> {
+        let request = self.client.get(format!("{url}/cluster")).timeout(LOOK_MAX);
+        let answer = answer(url, request).await?.json::<Answer<_>>().await;
+        Ok(answer.map_err(silent(url))?.result)
+    }
+
+    /// Replaces a shard of one collection by that of another, files and all. The bytes pass through here: a node need not
+    /// reach the other, and none has to be allowed to read from addresses that it is told.
+    pub(super) async fn copy_shard(
+        &self,
+        shard: u32,
+        (from, source): (&RestUrl, &str),
+        (to, target): (&RestUrl, &str),
+    ) -> Result<(), NodeError> {
+        let snapshot = self.client.get(format!("{from}/collections/{source}/shards/{shard}/snapshot"));
+        let snapshot = answer(from, snapshot).await?;
+        let form = Form::new().part("snapshot", Part::stream(snapshot).file_name("shard.snapshot"));
+        // Without a look at the other copies, which get the same.
+        let upload = format!("{to}/collections/{target}/shards/{shard}/snapshots/upload?wait=true&priority=no_sync");
+        answer(to, self.client.post(upload).multipart(form)).await.map(drop)
+    }
+}
+
+async fn answer(url: &RestUrl, request: RequestBuilder) -> Result<Response, NodeError> {
+    let response = request.send().await.map_err(silent(url))?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let text = response.text().await.unwrap_or_default();
+    let reason = text.chars().take(REASON_MAX).collect();
+    Err(NodeError::Refused { url: url.clone(), status, reason })
+}
+
+fn silent(url: &RestUrl) -> impl FnOnce(reqwest::Error) -> NodeError {
+    // Its own text begins with the address, too.
+    let url = url.clone();
+    move |error| NodeError::Silent { url, source: error.without_url() }
+}
