@@ -102,9 +102,10 @@ impl TestIndex {
         open(place).unwrap()
     }
 
-    /// Whether it is a directory.
-    pub fn is_directory(&self) -> bool {
-        matches!(self.place, Place::Edge(_))
+    /// Whether a generation begins with the files of another one, and is of the same bits. Of a server that is not known: a
+    /// node may be away.
+    pub fn takes_files_over(&self) -> bool {
+        !matches!(self.place, Place::Server(_))
     }
 
     /// Address of its server.

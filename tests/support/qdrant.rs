@@ -68,12 +68,14 @@ struct Held {
     snapshot_fault: SnapshotFault,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Collection {
     made: CreateCollection,
     indexed: BTreeMap<String, i32>,
     /// How many points have come over gRPC.
     upserted: usize,
+    /// The nodes, by their place, that have got a shard in a snapshot.
+    recovered: BTreeSet<(usize, usize)>,
     points: BTreeMap<String, PointStruct>,
 }
 
@@ -101,7 +103,8 @@ impl StandIn {
         let mut serving = vec![tokio::spawn(async move { server.await.unwrap() })];
         let mut addresses = Vec::new();
         for nth in 0..nodes {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = addresses.first().filter(|_| rest::host(nth) != rest::host(0)).map_or(0, SocketAddr::port);
+            let listener = TcpListener::bind((rest::host(nth), port)).await.unwrap();
             addresses.push(listener.local_addr().unwrap());
             serving.push(rest::serve(listener, Arc::clone(&held), nth));
         }
@@ -121,6 +124,11 @@ impl StandIn {
     /// How many points were sent to a collection, and did not come with a snapshot.
     pub fn upserted(&self, collection: &str) -> usize {
         self.held().collections.get(collection).unwrap().upserted
+    }
+
+    /// The copies of shards that came in snapshots: the node of each, by its place, and the shard.
+    pub fn recovered(&self, collection: &str) -> BTreeSet<(usize, usize)> {
+        self.held().collections.get(collection).unwrap().recovered.clone()
     }
 
     /// Lets the next snapshots be so.
@@ -304,6 +312,7 @@ fn changed(result: bool) -> Response<CollectionOperationResponse> {
 impl Collections for Service {
     async fn get(&self, request: Request<GetCollectionInfoRequest>) -> Answer<GetCollectionInfoResponse> {
         let mut held = self.held();
+        let nodes = u64::try_from(held.nodes).unwrap();
         let name = request.into_inner().collection_name;
         if held.copyless.as_ref() == Some(&name) {
             return Err(Status::internal("Service internal error: 0 of 0 read operations failed"));
@@ -314,6 +323,7 @@ impl Collections for Service {
         let config = CollectionConfig {
             params: Some(params),
             hnsw_config: made.hnsw_config,
+            optimizer_config: made.optimizers_config,
             quantization_config: made.quantization_config,
             metadata: made.metadata,
             ..CollectionConfig::default()
@@ -321,6 +331,8 @@ impl Collections for Service {
         let schema = |data_type| PayloadSchemaInfo { data_type, ..PayloadSchemaInfo::default() };
         let result = CollectionInfo {
             status: CollectionStatus::Green.into(),
+            // Two for each shard.
+            segments_count: 2 * nodes,
             points_count: u64::try_from(collection.points.len()).ok(),
             config: Some(config),
             payload_schema: collection.indexed.iter().map(|(key, kind)| (key.clone(), schema(*kind))).collect(),
@@ -341,14 +353,18 @@ impl Collections for Service {
         if held.collections.contains_key(&name) {
             return Err(Status::already_exists(format!("Wrong input: Collection `{name}` already exists!")));
         }
-        let collection = Collection { made, indexed: BTreeMap::new(), upserted: 0, points: BTreeMap::new() };
+        let collection = Collection { made, ..Collection::default() };
         held.collections.insert(name, collection);
         Ok(changed(true))
     }
 
     async fn update(&self, request: Request<UpdateCollection>) -> Answer<CollectionOperationResponse> {
         let (update, mut held) = (request.into_inner(), self.held());
-        held.collection(&update.collection_name)?.made.metadata.extend(update.metadata);
+        let made = &mut held.collection(&update.collection_name)?.made;
+        made.metadata.extend(update.metadata);
+        if let Some(parts) = update.optimizers_config.and_then(|optimizers| optimizers.default_segment_number) {
+            made.optimizers_config.get_or_insert_default().default_segment_number = Some(parts);
+        }
         Ok(changed(true))
     }
 
@@ -389,14 +405,20 @@ impl Collections for Service {
         request: Request<CollectionClusterInfoRequest>,
     ) -> Answer<CollectionClusterInfoResponse> {
         let mut held = self.held();
-        let nodes = held.nodes;
-        let collection = held.collection(&request.into_inner().collection_name)?;
-        let state = ReplicaState::Active.into();
+        let (nodes, name) = (held.nodes, request.into_inner().collection_name);
+        // What serves stays whole.
+        let serves = held.aliases.values().any(|serving| *serving == name);
+        let behind = held.snapshot_fault == SnapshotFault::Behind && !serves;
+        if behind {
+            held.snapshot_fault = SnapshotFault::None;
+        }
+        let state = if behind { ReplicaState::Initializing } else { ReplicaState::Active }.into();
+        let collection = held.collection(&name)?;
         let (mut local_shards, mut remote_shards) = (Vec::new(), Vec::new());
         for shard in 0..nodes {
             let shard_id = u32::try_from(shard).unwrap();
             for node in collection.nodes_of(shard, nodes) {
-                let peer_id = rest::FIRST_PEER + u64::try_from(node).unwrap();
+                let peer_id = rest::peer(node);
                 match node {
                     0 => local_shards.push(LocalShardInfo { shard_id, state, ..LocalShardInfo::default() }),
                     _ => remote_shards.push(RemoteShardInfo { shard_id, peer_id, state, shard_key: None }),
@@ -404,7 +426,7 @@ impl Collections for Service {
             }
         }
         let info = CollectionClusterInfoResponse {
-            peer_id: rest::FIRST_PEER,
+            peer_id: rest::peer(0),
             shard_count: nodes.try_into().unwrap(),
             local_shards,
             remote_shards,

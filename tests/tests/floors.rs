@@ -28,6 +28,7 @@ fn what_one_crate_knows_no_other_does() {
         ("image", &["services/clip"]),
         ("qdrant-edge", &["services/index"]),
         ("qdrant-client", &["services/index", "tests"]),
+        ("reqwest", &["services/index"]),
         ("tonic-health", &["services/remote", "services/server", "tests"]),
         ("tonic-reflection", &["services/server"]),
         ("tonic", &["proto", "services/index", "services/remote", "services/server", "tests", "benches"]),

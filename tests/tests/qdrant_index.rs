@@ -388,6 +388,11 @@ async fn a_collection_is_made_as_the_options_say() {
     assert!(vectors.map.values().all(|vector| vector.on_disk == Some(true)));
 }
 
+/// The collection that serves.
+async fn collection(place: &TestIndex, index: &dyn ProductIndex) -> String {
+    format!("{}-{}", place.catalog(), index.current(place.catalog()).await.unwrap().info().id)
+}
+
 /// Publishes 30 products, then as many that begin with those, one of them new. Out: how many of them were sent.
 async fn sent_again(place: &TestIndex, before: QdrantOptions, after: QdrantOptions) -> usize {
     let first = begin(place, &QdrantIndex::new(before).unwrap()).await.unwrap();
@@ -407,8 +412,13 @@ async fn sent_again(place: &TestIndex, before: QdrantOptions, after: QdrantOptio
     }
     assert_eq!((there, generation.info().products), ((1..=30).collect(), 30));
     assert_eq!(place.stand_in().collections().len(), 2);
-    let collection = format!("{}-{}", place.catalog(), generation.info().id);
-    place.stand_in().upserted(&collection)
+    place.stand_in().upserted(&collection(place, &index).await)
+}
+
+/// How many parts a shard of what serves may have.
+async fn parts(place: &TestIndex) -> Option<u64> {
+    let made = place.stand_in().made(&collection(place, &*place.open()).await);
+    made.optimizers_config.unwrap().default_segment_number
 }
 
 #[tokio::test]
@@ -417,8 +427,28 @@ async fn what_serves_comes_along_in_snapshots_and_only_what_is_new_is_sent() {
         let place = TestIndex::on_cluster(nodes).await;
         let mut options = place.options();
         options.build.replicas = replicas;
-        assert_eq!(sent_again(&place, options.clone(), options).await, 1, "{nodes} nodes, {replicas} copies");
+        assert_eq!(sent_again(&place, options.clone(), options.clone()).await, 1, "{nodes} nodes, {replicas} copies");
+        // Every copy came.
+        let recovered = place.stand_in().recovered(&collection(&place, &*place.open()).await);
+        assert_eq!(recovered.len(), nodes * usize::try_from(replicas).unwrap(), "{recovered:?}");
+        // The two parts that a shard of the stand-in has, and three for what is new; not three more for each load.
+        assert_eq!(parts(&place).await, Some(5));
+        let index = QdrantIndex::new(options).unwrap();
+        let again = index.build(place.catalog(), &model(), &schema(), Start::Serving).await.unwrap();
+        again.keep(&[indexed(7).product.id]).await.unwrap();
+        again.seal().await.unwrap().publish().await.unwrap();
+        assert_eq!((serving(&place).await, parts(&place).await), (1, Some(5)));
     }
+}
+
+/// Other systems than Linux have only one address for themselves, unless somebody adds some.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn one_address_of_a_cluster_is_enough_for_snapshots() {
+    let place = TestIndex::on_cluster(3).await;
+    let mut options = place.options();
+    options.rest_urls.truncate(1);
+    assert_eq!(sent_again(&place, options.clone(), options).await, 1);
 }
 
 #[tokio::test]
@@ -431,19 +461,41 @@ async fn a_key_is_sent_for_snapshots_too() {
 
 #[tokio::test]
 async fn products_are_copied_where_snapshots_cannot_be_had() {
-    for fault in [SnapshotFault::Refused, SnapshotFault::Short] {
-        let place = place().await;
+    for fault in [SnapshotFault::Refused, SnapshotFault::Short, SnapshotFault::Cut, SnapshotFault::NotTaken] {
+        let place = TestIndex::on_cluster(3).await;
         place.stand_in().spoil_snapshots(fault);
         assert_eq!(sent_again(&place, place.options(), place.options()).await, 30, "{fault:?}");
     }
+    // A node is away; one stands for another; the only one is away.
+    let away = || "http://127.0.0.1:1".parse().unwrap();
+    for nodes in [3, 2, 1] {
+        let place = TestIndex::on_cluster(nodes).await;
+        let mut options = place.options();
+        let last = options.rest_urls.len() - 1;
+        options.rest_urls[last] = if nodes == 2 { options.rest_urls[0].clone() } else { away() };
+        assert_eq!(sent_again(&place, options.clone(), options).await, 30, "{nodes} nodes");
+    }
+    // A copy that is not whole yet would stay empty, and be searched.
     let place = place().await;
-    let away = QdrantOptions { rest_urls: vec!["http://127.0.0.1:1".parse().unwrap()], ..place.options() };
-    assert_eq!(sent_again(&place, away.clone(), away).await, 30);
-    // Of the second node only the address within the cluster is known, where there is no REST service.
-    let place = TestIndex::on_cluster(2).await;
-    let mut half = place.options();
-    half.rest_urls.truncate(1);
-    assert_eq!(sent_again(&place, half.clone(), half).await, 30);
+    load(&place, 30).await;
+    place.stand_in().spoil_snapshots(SnapshotFault::Behind);
+    let index = place.open();
+    let builder = index.build(place.catalog(), &model(), &schema(), Start::Serving).await.unwrap();
+    builder.keep(&(0..30).map(|number| indexed(number).product.id).collect::<Vec<_>>()).await.unwrap();
+    builder.seal().await.unwrap().publish().await.unwrap();
+    assert_eq!(place.stand_in().upserted(&collection(&place, &*index).await), 30);
+}
+
+#[tokio::test]
+async fn what_is_kept_and_was_not_there_is_not_published() {
+    let place = place().await;
+    load(&place, 3).await;
+    let index = place.open();
+    let builder = index.build(place.catalog(), &model(), &schema(), Start::Serving).await.unwrap();
+    builder.keep(&[1, 2, 3].map(|number| indexed(number).product.id)).await.unwrap();
+    let error = builder.seal().await.err().unwrap();
+    assert_eq!(Chain(&error).to_string(), "seal a generation: 2 of its 3 products are there");
+    assert_eq!(serving(&place).await, 3);
 }
 
 #[tokio::test]

@@ -229,7 +229,7 @@ impl ProductIndex for QdrantIndex {
         let site = Site {
             connection: Arc::clone(&connection),
             catalog: catalog.clone(),
-            options: self.options.build.clone(),
+            options: self.options.clone(),
             removals: Arc::clone(&self.removals),
         };
         let searching = self.searching.clone();
@@ -242,7 +242,7 @@ impl ProductIndex for QdrantIndex {
             searching,
             oversampling,
         });
-        Ok(Box::new(QdrantBuilder::begin(site, model, schema, start, &self.options, open).await?))
+        Ok(Box::new(QdrantBuilder::begin(site, model, schema, start, open).await?))
     }
 }
 

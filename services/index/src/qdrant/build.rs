@@ -88,7 +88,7 @@ pub(super) type Removals = Arc<Mutex<Vec<JoinHandle<()>>>>;
 pub(super) struct Site {
     pub(super) connection: Arc<Connection>,
     pub(super) catalog: CatalogName,
-    pub(super) options: BuildOptions,
+    pub(super) options: QdrantOptions,
     pub(super) removals: Removals,
 }
 
@@ -137,7 +137,7 @@ impl Site {
         if before.is_empty() {
             return Ok(());
         }
-        tokio::time::sleep(self.options.beat.mul_f64(3.5)).await;
+        tokio::time::sleep(self.options.build.beat.mul_f64(3.5)).await;
         let after = self.unfinished().await?;
         if after.iter().any(|(name, beat)| before.get(name) != Some(beat)) {
             return Err(IndexError::Locked(self.catalog.clone()));
@@ -158,7 +158,7 @@ impl Site {
             return locked();
         }
         if !others.is_empty() {
-            tokio::time::sleep(self.options.beat).await;
+            tokio::time::sleep(self.options.build.beat).await;
             others = self.unfinished().await?.into_keys().filter(|other| other != name).collect();
         }
         if others.is_empty() { Ok(()) } else { locked() }
@@ -205,7 +205,7 @@ impl Site {
     async fn supersede(&self, replaced: Option<&str>, collection: &str) -> Result<(), IndexError> {
         let published = self.generations().await?.into_iter().filter(|(_, generation)| generation.published);
         let published: Vec<String> = published.map(|(name, _)| name).collect();
-        let kept = self.options.generations_kept.max(1);
+        let kept = self.options.build.generations_kept.max(1);
         let old = superseded(published.iter().map(String::as_str), replaced, collection, kept);
         for undone in old.iter().filter(|old| replaced.is_some_and(|replaced| **old > replaced)) {
             tracing::info!(collection = undone, "removing what was rolled back from, or never served");
@@ -244,7 +244,7 @@ struct Unpublished {
 
 impl Unpublished {
     fn new(site: Site, collection: String, replaces: Serving) -> Self {
-        let (connection, name, every) = (Arc::clone(&site.connection), collection.clone(), site.options.beat);
+        let (connection, name, every) = (Arc::clone(&site.connection), collection.clone(), site.options.build.beat);
         let beating = tokio::spawn(async move {
             for number in 1.. {
                 tokio::time::sleep(every).await;
@@ -257,15 +257,15 @@ impl Unpublished {
         Self { site, collection, replaces, beating: beating.abort_handle(), discarded: true }
     }
 
-    /// What can be begun with, or why nothing can.
-    async fn serving(&self, model: &ModelInfo) -> Result<Result<GenerationInfo, Origin>, IndexError> {
-        let Some(serving) = &self.replaces.collection else { return Ok(Err(nothing::serves())) };
+    /// What can be begun with.
+    async fn origin(&self, model: &ModelInfo) -> Result<Origin, IndexError> {
+        let Some(serving) = &self.replaces.collection else { return Ok(nothing::serves()) };
         let described = self.site.connection.describe(serving).await?.and_then(Description::read).transpose()?;
         let id = generation_id(&self.site.catalog, serving);
         let Some(info) = id.zip(described).and_then(|(id, description)| description.into_info(id)) else {
-            return Ok(Err(Origin::Nothing("what serves is no whole generation".to_owned())));
+            return Ok(Origin::Nothing("what serves is no whole generation".to_owned()));
         };
-        Ok(if info.model == *model { Ok(info) } else { Err(nothing::of_this_model(&info.id)) })
+        Ok(if info.model == *model { Origin::Generation(info.id) } else { nothing::of_this_model(&info.id) })
     }
 
     /// Makes the collection searchable by its attributes. Before the first product: indexes are cheap to keep and dear to
@@ -278,29 +278,28 @@ impl Unpublished {
         Ok(())
     }
 
-    /// Begins with the files of the serving generation, if they can be had. Out: what is to stay of them; `None`, and then
-    /// the collection is as it was made.
+    /// Begins with the files of a generation, if they can be had. Out: what is to stay of them; `None`, and then the
+    /// collection is as it was made.
     async fn carry_over(
         &self,
-        serving: &GenerationInfo,
-        options: &QdrantOptions,
+        from: &str,
         (create, schema): (&CreateCollection, &Schema),
     ) -> Result<Option<Staying>, IndexError> {
-        let (connection, to) = (&self.site.connection, &self.collection);
-        let from = collection(&self.site.catalog, &serving.id);
-        let carried = carry(options, connection, (&from, serving.products), to).await;
-        let (reason, spoiled) = match carried {
+        let Self { site, collection: to, .. } = self;
+        let (reason, spoiled) = match carry(&site.options, &site.connection, from, to).await {
             Ok(()) => {
-                tracing::info!(%from, %to, "carried over, graph and all");
+                tracing::info!(from, to, "carried over, graph and all");
                 return Ok(Some(Staying::default()));
             }
             Err(NotCarried::Untouched(reason)) => (reason, false),
             Err(NotCarried::Spoiled(reason)) => (reason, true),
         };
-        tracing::warn!(%from, reason = %Chain(&reason), "copying its products; the server builds the graph again");
+        tracing::warn!(from, reason = %Chain(&reason), "copying its products; the server builds the graph again");
         if spoiled {
-            connection.delete(to).await.map_err(failed(BEGIN))?;
-            connection.create(create).await.map_err(failed(BEGIN))?;
+            site.connection.delete(to).await.map_err(failed(BEGIN))?;
+            site.connection.create(create).await.map_err(failed(BEGIN))?;
+            // For a moment nobody could see that this loader lives.
+            site.give_way(to).await?;
             self.index_fields(schema).await?;
         }
         Ok(None)
@@ -351,7 +350,6 @@ impl QdrantBuilder {
         model: &ModelInfo,
         schema: &Schema,
         start: Start,
-        options: &QdrantOptions,
         open: Open,
     ) -> Result<Self, IndexError> {
         site.connection.check_version().await?;
@@ -363,20 +361,22 @@ impl QdrantBuilder {
             let reason = format!("the clock, at {id}, is behind the serving generation, {serving}");
             return Err(unavailable(BEGIN, reason));
         }
-        let create = create(&name, model, schema, &site.options)?;
+        let create = create(&name, model, schema, &site.options.build)?;
         site.connection.create(&create).await.map_err(failed(BEGIN))?;
         let unpublished = Unpublished::new(site, name, replaces);
         unpublished.site.give_way(&unpublished.collection).await?;
         unpublished.index_fields(schema).await?;
-        let serving = match start {
-            Start::Empty => Err(nothing::asked_for()),
-            Start::Serving => unpublished.serving(model).await?,
+        let origin = match start {
+            Start::Empty => nothing::asked_for(),
+            Start::Serving => unpublished.origin(model).await?,
         };
-        let staying = match &serving {
-            Ok(serving) => unpublished.carry_over(serving, options, (&create, schema)).await?,
-            Err(_) => None,
+        let staying = match &origin {
+            Origin::Generation(serving) => {
+                let from = collection(&unpublished.site.catalog, serving);
+                unpublished.carry_over(&from, (&create, schema)).await?
+            }
+            Origin::Nothing(_) => None,
         };
-        let origin = serving.map_or_else(|origin| origin, |serving| Origin::Generation(serving.id));
         let info = GenerationInfo { id, model: model.clone(), schema: schema.clone(), products: 0 };
         Ok(Self { unpublished, info, origin, staying, open })
     }
@@ -527,11 +527,15 @@ impl GenerationBuilder for QdrantBuilder {
         const CONTEXT: &str = "seal a generation";
         let Self { unpublished, mut info, staying, open, .. } = *self;
         let Unpublished { site, collection, .. } = &unpublished;
-        if let Some(staying) = staying {
-            remove_others(staying, &site.connection, collection).await?;
-        }
-        green(&site.connection, collection, site.options.green_wait_max).await?;
+        let stay = match staying {
+            Some(staying) => Some(remove_others(staying, &site.connection, collection).await?),
+            None => None,
+        };
+        green(&site.connection, collection, site.options.build.green_wait_max).await?;
         info.products = site.connection.count(collection).await.map_err(failed(CONTEXT))?;
+        if let Some(stay) = stay.filter(|stay| *stay != info.products) {
+            return Err(unavailable(CONTEXT, format!("{} of its {stay} products are there", info.products)));
+        }
         let whole = [description::whole(info.products)];
         site.connection.set_metadata(collection, whole).await.map_err(failed(CONTEXT))?;
         let generation = Arc::new(open(collection.clone(), info));
@@ -546,7 +550,7 @@ async fn green(connection: &Connection, collection: &str, wait_max: Duration) ->
     loop {
         let info = connection.describe(collection).await?;
         let info = info.ok_or_else(|| unavailable(CONTEXT, format!("{collection} is gone")))?;
-        let behind = connection.replicas_behind(collection).await?;
+        let behind = connection.copies(collection).await?.iter().filter(|copy| !copy.whole).count();
         let missing = match info.status() {
             CollectionStatus::Green if behind == 0 => return Ok(()),
             CollectionStatus::Green => format!("{behind} copies of its shards are not whole"),

@@ -4,21 +4,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::try_join_all;
+use futures::future::join_all;
 use qdrant_client::qdrant::{CollectionConfig, CollectionInfo};
 use tokio::time::timeout;
 use vitrine_core::index::IndexError;
 
 use super::{
-    connection::Connection,
+    connection::{Connection, ShardCopy},
     nodes::{NodeError, Nodes, Peer},
-    options::{QdrantOptions, RestUrl},
+    options::QdrantOptions,
 };
 use crate::{
     error::{failed, unavailable},
     staying::Staying,
 };
 
+/// Parts that a shard may have more than its generation began with, before the server joins the smallest. 3: changes of a few
+/// days lie beside the large parts that they are changes of, whose graphs are built again only when a fifth of one is gone, which
+/// is Qdrant's own rule. By default a server with few cores would join the first change with the largest part.
+const PARTS_ADDED: u64 = 3;
 /// Points that are looked through, or removed, at once.
 const CHUNK: usize = 10_000;
 
@@ -30,71 +34,86 @@ pub(super) enum NotCarried {
     Spoiled(IndexError),
 }
 
+/// How a collection is filled with the files of another one.
+struct Plan {
+    /// What to copy to each node.
+    copies: BTreeMap<Peer, Vec<Copying>>,
+    /// How many parts a shard may have then.
+    parts: u64,
+}
+
 /// A shard to be copied.
 struct Copying {
     shard: u32,
-    from: RestUrl,
-    to: RestUrl,
+    from: Peer,
+    to: Peer,
 }
 
-/// Fills a new, empty collection with the files of one that has so many products.
+/// Fills a new, empty collection with the files of another one.
 pub(super) async fn carry(
     options: &QdrantOptions,
     connection: &Connection,
-    (from, products): (&str, usize),
+    from: &str,
     to: &str,
 ) -> Result<(), NotCarried> {
-    let context = || format!("carry over {from}");
+    let (context, limit) = (|| format!("carry over {from}"), options.build.green_wait_max);
     let nodes = Nodes::new(options).map_err(failed(context())).map_err(NotCarried::Untouched)?;
-    let copies = plan(&nodes, connection, from, to).await.map_err(NotCarried::Untouched)?;
-    // One shard after the other on each node, and all nodes at once.
-    let node = async |copies: Vec<Copying>| -> Result<(), NodeError> {
+    let Plan { copies, parts } = plan(connection, from, to).await.map_err(NotCarried::Untouched)?;
+    let peers = copies.values().flatten().flat_map(|copying| [copying.from, copying.to]).collect();
+    let found = nodes.find(&peers).await.map_err(failed(context())).map_err(NotCarried::Untouched)?;
+    let node = |peer: Peer| found.get(&peer).ok_or(NodeError::Unknown(peer));
+    // One shard after the other on each node, and all nodes at once; to the end of each, so that nothing is on its way
+    // when the collection is thrown away.
+    let to_node = async |copies: Vec<Copying>| -> Result<(), NodeError> {
         for Copying { shard, from: source, to: target } in copies {
-            nodes.copy_shard(shard, (&source, from), (&target, to)).await?;
+            nodes.copy_shard(shard, (node(source)?, from), (node(target)?, to)).await?;
         }
         Ok(())
     };
-    let copied = try_join_all(copies.into_values().map(node));
-    let copied = timeout(options.build.green_wait_max, copied).await;
-    let copied = copied.map_err(failed(context())).and_then(|copied| copied.map(drop).map_err(failed(context())));
-    copied.map_err(NotCarried::Spoiled)?;
-    let came = connection.count(to).await.map_err(failed(context())).map_err(NotCarried::Spoiled)?;
-    if came == products {
-        return Ok(());
-    }
-    Err(NotCarried::Spoiled(unavailable(context(), format!("{came} of {products} products came"))))
+    let copied = async {
+        let copied = join_all(copies.into_values().map(to_node)).await;
+        copied.into_iter().collect::<Result<(), _>>().map_err(failed(context()))?;
+        connection.set_parts(to, parts).await.map_err(failed(context()))
+    };
+    let late = |_| unavailable(context(), format!("it is not done after {} s", limit.as_secs()));
+    timeout(limit, copied).await.map_err(late).flatten().map_err(NotCarried::Spoiled)
 }
 
-/// What to copy to each node. Refused if the shards of one collection do not fit into the other.
-async fn plan(
-    nodes: &Nodes,
-    connection: &Connection,
-    from: &str,
-    to: &str,
-) -> Result<BTreeMap<Peer, Vec<Copying>>, IndexError> {
+/// What to do, if the shards of one collection fit into the other.
+async fn plan(connection: &Connection, from: &str, to: &str) -> Result<Plan, IndexError> {
     let context = || format!("carry over {from}");
     let (ours, theirs) = (connection.describe(to).await?, connection.describe(from).await?);
-    if let Some(what) = ours.zip(theirs).and_then(|(ours, theirs)| difference(&ours, &theirs)) {
+    let (ours, theirs) = ours.zip(theirs).ok_or_else(|| unavailable(context(), "it is gone"))?;
+    if let Some(what) = difference(&ours, &theirs) {
         return Err(unavailable(context(), format!("{what} of the new generation are others")));
     }
-    let (sources, targets) = (connection.copies(from).await?, connection.copies(to).await?);
-    if !sources.keys().eq(targets.keys()) {
-        let reason = format!("it has {} shards, and the new generation {}", sources.len(), targets.len());
+    let mut sources: BTreeMap<u32, Vec<Peer>> = BTreeMap::new();
+    for ShardCopy { shard, peer, whole } in connection.copies(from).await? {
+        sources.entry(shard).or_default().extend(whole.then_some(peer));
+    }
+    let targets = connection.copies(to).await?;
+    let shards = targets.iter().map(|copy| copy.shard).collect::<BTreeSet<_>>().len();
+    if sources.len() != shards {
+        let reason = format!("it has {} shards, and the new generation {shards}", sources.len());
         return Err(unavailable(context(), reason));
     }
-    let peers: BTreeSet<_> = sources.values().chain(targets.values()).flatten().copied().collect();
-    let urls = nodes.find(&peers).await.map_err(failed(context()))?;
-    let url = |peer: Peer| urls.get(&peer).cloned().ok_or(NodeError::Unknown(peer)).map_err(failed(context()));
     let mut copies: BTreeMap<Peer, Vec<Copying>> = BTreeMap::new();
-    for ((shard, sources), targets) in sources.into_iter().zip(targets.into_values()) {
-        for peer in targets {
-            // Its own copy, if it has one.
-            let source = sources.get(&peer).or_else(|| sources.first()).copied();
-            let source = source.ok_or_else(|| unavailable(context(), format!("no copy of shard {shard} is whole")))?;
-            copies.entry(peer).or_default().push(Copying { shard, from: url(source)?, to: url(peer)? });
+    for ShardCopy { shard, peer, whole } in targets {
+        if !whole {
+            // What it gets later would be what another copy had before.
+            return Err(unavailable(context(), format!("a copy of shard {shard} of the new generation is not ready")));
         }
+        let sources = sources.get(&shard).map(Vec::as_slice).unwrap_or_default();
+        // Its own copy, if it has one.
+        let source = sources.iter().find(|source| **source == peer).or_else(|| sources.first());
+        let source = source.ok_or_else(|| unavailable(context(), format!("no copy of its shard {shard} is whole")))?;
+        copies.entry(peer).or_default().push(Copying { shard, from: *source, to: peer });
     }
-    Ok(copies)
+    // As it was said when the first of these generations was carried over, or else now.
+    let said = theirs.config.and_then(|config| config.optimizer_config?.default_segment_number);
+    let shards = u64::try_from(shards.max(1)).map_err(failed(context()))?;
+    let parts = said.filter(|parts| *parts > 0).unwrap_or(theirs.segments_count.div_ceil(shards) + PARTS_ADDED);
+    Ok(Plan { copies, parts })
 }
 
 /// What is not the same of two collections, so that the files of one are of no use to the other.
@@ -115,12 +134,12 @@ fn difference(ours: &CollectionInfo, theirs: &CollectionInfo) -> Option<&'static
     same.into_iter().find(|(_, same)| !same).map(|(what, _)| what)
 }
 
-/// Removes what does not stay.
+/// Removes what does not stay. Out: how many do.
 pub(super) async fn remove_others(
     staying: Staying,
     connection: &Connection,
     collection: &str,
-) -> Result<(), IndexError> {
+) -> Result<usize, IndexError> {
     let (staying, mut next) = (staying.into_points(), Some(None));
     while let Some(first) = next {
         let page = connection.scroll_ids(collection, first, CHUNK).await;
@@ -131,5 +150,5 @@ pub(super) async fn remove_others(
             connection.remove(collection, &gone).await.map_err(failed("remove products"))?;
         }
     }
-    Ok(())
+    Ok(staying.len())
 }

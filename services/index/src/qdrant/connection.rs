@@ -1,18 +1,15 @@
 //! Calls of a Qdrant server: what is tried again, and what an answer means.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use qdrant_client::{
     Qdrant, QdrantError,
     qdrant::{
         AliasOperations, ChangeAliases, CollectionInfo, CountPoints, CreateCollection, CreateFieldIndexCollection,
-        DeleteCollection, DeletePoints, FieldType, GetPoints, PayloadIncludeSelector, PointId, PointStruct,
-        QueryBatchPoints, QueryPoints, ReplicaState, ScrollPoints, ScrollResponse, UpdateCollection, UpsertPoints,
-        Value, WithPayloadSelector, collections_client::CollectionsClient, with_payload_selector::SelectorOptions,
+        DeleteCollection, DeletePoints, FieldType, GetPoints, OptimizersConfigDiff, PayloadIncludeSelector, PointId,
+        PointStruct, QueryBatchPoints, QueryPoints, ReplicaState, ScrollPoints, ScrollResponse, UpdateCollection,
+        UpsertPoints, Value, WithPayloadSelector, collections_client::CollectionsClient,
+        with_payload_selector::SelectorOptions,
     },
 };
 use tonic::{
@@ -129,6 +126,14 @@ impl Again {
             Self::Write => &WRITE_PAUSES,
         }
     }
+}
+
+/// A copy of a shard of a collection.
+pub(super) struct ShardCopy {
+    pub(super) shard: u32,
+    /// The node that it is on.
+    pub(super) peer: Peer,
+    pub(super) whole: bool,
 }
 
 impl Connection {
@@ -251,29 +256,17 @@ impl Connection {
         }
     }
 
-    /// How many copies of parts of a collection are not whole.
-    pub(super) async fn replicas_behind(&self, collection: &str) -> Result<usize, IndexError> {
+    /// The copies of each shard of a collection.
+    pub(super) async fn copies(&self, collection: &str) -> Result<Vec<ShardCopy>, IndexError> {
         let answer = self.call(self.reads, || self.client.collection_cluster_info(collection)).await;
         let answer = answer.map_err(failed(format!("look at the shards of {collection}")))?;
-        let local = answer.local_shards.iter().map(|shard| shard.state);
-        let states = local.chain(answer.remote_shards.iter().map(|shard| shard.state));
-        Ok(states.filter(|state| ReplicaState::try_from(*state) != Ok(ReplicaState::Active)).count())
-    }
-
-    /// The nodes that have a whole copy of each shard of a collection.
-    pub(super) async fn copies(&self, collection: &str) -> Result<BTreeMap<u32, BTreeSet<Peer>>, IndexError> {
-        let answer = self.call(self.reads, || self.client.collection_cluster_info(collection)).await;
-        let answer = answer.map_err(failed(format!("look at the shards of {collection}")))?;
-        let local = answer.local_shards.iter().map(|shard| (shard.shard_id, answer.peer_id, shard.state));
-        let remote = answer.remote_shards.iter().map(|shard| (shard.shard_id, shard.peer_id, shard.state));
-        let mut copies: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-        for (shard, peer, state) in local.chain(remote) {
-            let whole = copies.entry(shard).or_default();
-            if ReplicaState::try_from(state) == Ok(ReplicaState::Active) {
-                whole.insert(peer);
-            }
-        }
-        Ok(copies)
+        let copy = |shard, peer, state| {
+            let whole = ReplicaState::try_from(state) == Ok(ReplicaState::Active);
+            ShardCopy { shard, peer, whole }
+        };
+        let local = answer.local_shards.iter().map(|shard| copy(shard.shard_id, answer.peer_id, shard.state));
+        let remote = answer.remote_shards.iter().map(|shard| copy(shard.shard_id, shard.peer_id, shard.state));
+        Ok(local.chain(remote).collect())
     }
 
     /// Makes a collection. Fails if there is one of that name.
@@ -301,6 +294,18 @@ impl Connection {
         let metadata = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let update =
             UpdateCollection { collection_name: collection.to_owned(), metadata, ..UpdateCollection::default() };
+        self.call(Again::Write, || self.client.update_collection(update.clone())).await.map(drop)
+    }
+
+    /// Lets the server join parts of a shard only when there are more than so many.
+    pub(super) async fn set_parts(&self, collection: &str, parts: u64) -> Result<(), Refusal> {
+        let optimizers =
+            OptimizersConfigDiff { default_segment_number: Some(parts), ..OptimizersConfigDiff::default() };
+        let update = UpdateCollection {
+            collection_name: collection.to_owned(),
+            optimizers_config: Some(optimizers),
+            ..UpdateCollection::default()
+        };
         self.call(Again::Write, || self.client.update_collection(update.clone())).await.map(drop)
     }
 

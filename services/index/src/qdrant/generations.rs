@@ -111,7 +111,7 @@ impl QdrantIndex {
         Site {
             connection: Arc::new(self.connection.patient()),
             catalog: catalog.clone(),
-            options: self.options.build.clone(),
+            options: self.options.clone(),
             removals: Arc::clone(&self.removals),
         }
     }

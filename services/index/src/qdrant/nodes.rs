@@ -13,14 +13,15 @@ use reqwest::{
     redirect::Policy,
 };
 use rustls::crypto::ring;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::time::timeout;
 
 use super::options::{QdrantOptions, RestUrl};
 
 /// How Qdrant names a node.
 pub(super) type Peer = u64;
 
-/// Longest wait for a node to say who it is, and for a connection. 5 s: it takes no work, and a load goes on without.
+/// Longest wait for a node to say who it is and what it has, and for a connection. 5 s: it takes no work, and a load goes on without.
 const LOOK_MAX: Duration = Duration::from_secs(5);
 /// Most characters of a refusal that are shown. 300: the sentence, not the page of a proxy.
 const REASON_MAX: usize = 300;
@@ -38,12 +39,27 @@ pub(super) enum NodeError {
     Refused { url: RestUrl, status: StatusCode, reason: String },
     #[error("the REST service of node {0} is not known")]
     Unknown(Peer),
+    #[error("{0} has no TLS, and the server's key would leave this machine: name the nodes' addresses")]
+    InTheOpen(RestUrl),
+    #[error("{url} is not always node {peer}")]
+    Another { url: RestUrl, peer: Peer },
+    #[error("{came} of {of} products came to {url}")]
+    Short { url: RestUrl, came: u64, of: u64 },
+}
+
+/// A node.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    peer: Peer,
+    url: RestUrl,
 }
 
 /// What calls the nodes.
 pub(super) struct Nodes {
     client: Client,
     urls: Vec<RestUrl>,
+    /// Whether the server asks for a key.
+    keyed: bool,
 }
 
 /// What every answer is in.
@@ -64,6 +80,19 @@ struct Cluster {
 struct PeerInfo {
     /// Its address within the cluster.
     uri: String,
+}
+
+/// What a node has of a collection.
+#[derive(Deserialize)]
+struct Holding {
+    peer_id: Peer,
+    local_shards: Vec<LocalShard>,
+}
+
+#[derive(Deserialize)]
+struct LocalShard {
+    shard_id: u32,
+    points_count: u64,
 }
 
 impl Nodes {
@@ -90,27 +119,30 @@ impl Nodes {
         // As gRPC: through no proxy, and to nobody else.
         let client = client.default_headers(headers).no_proxy().redirect(Policy::none());
         let client = client.connect_timeout(LOOK_MAX).build().map_err(NodeError::Client)?;
-        Ok(Self { client, urls })
+        Ok(Self { client, urls, keyed: options.api_key.is_some() })
     }
 
-    /// Where each of these nodes is.
-    pub(super) async fn find(&self, wanted: &BTreeSet<Peer>) -> Result<BTreeMap<Peer, RestUrl>, NodeError> {
+    /// Finds these nodes.
+    pub(super) async fn find(&self, wanted: &BTreeSet<Peer>) -> Result<BTreeMap<Peer, Node>, NodeError> {
         let (mut found, mut silent) = (BTreeMap::new(), None);
+        let node = |peer: Peer, url: &RestUrl| (peer, Node { peer, url: url.clone() });
         for url in &self.urls {
-            match self.cluster(url).await {
+            match self.read(url, "/cluster").await {
                 // A server that is no cluster.
-                Ok(Cluster { peer_id: None, .. }) => found.extend(wanted.iter().map(|peer| (*peer, url.clone()))),
+                Ok(Cluster { peer_id: None, .. }) => found.extend(wanted.iter().map(|peer| node(*peer, url))),
                 // The only address of several nodes may lead to any of them: each is looked for at its own host.
                 Ok(Cluster { peers, .. }) if self.urls.len() == 1 && peers.len() > 1 => {
                     for peer in wanted {
                         let at_its_host = peers.get(peer).and_then(|info| url.of_peer(&info.uri));
                         let at_its_host = at_its_host.ok_or(NodeError::Unknown(*peer))?;
-                        if self.cluster(&at_its_host).await?.peer_id == Some(*peer) {
-                            found.insert(*peer, at_its_host);
+                        if self.keyed && at_its_host.is_in_the_open() && !url.is_in_the_open() {
+                            return Err(NodeError::InTheOpen(at_its_host));
                         }
+                        let there: Cluster = self.read(&at_its_host, "/cluster").await?;
+                        found.extend(there.peer_id.map(|peer| node(peer, &at_its_host)));
                     }
                 }
-                Ok(Cluster { peer_id: Some(peer), .. }) => drop(found.insert(peer, url.clone())),
+                Ok(Cluster { peer_id: Some(peer), .. }) => found.extend([node(peer, url)]),
                 // It may be one that is not needed.
                 Err(error) => silent = Some(error),
             }
@@ -121,37 +153,51 @@ impl Nodes {
         }
     }
 
-    async fn cluster(&self, url: &RestUrl) -> Result<Cluster, NodeError> {
-        let request = self.client.get(format!("{url}/cluster")).timeout(LOOK_MAX);
-        let answer = answer(url, request).await?.json::<Answer<_>>().await;
-        Ok(answer.map_err(silent(url))?.result)
-    }
-
     /// Replaces a shard of one collection by that of another, files and all. The bytes pass through here: a node need not
     /// reach the other, and none has to be allowed to read from addresses that it is told.
     pub(super) async fn copy_shard(
         &self,
         shard: u32,
-        (from, source): (&RestUrl, &str),
-        (to, target): (&RestUrl, &str),
+        (from, source): (&Node, &str),
+        (to, target): (&Node, &str),
     ) -> Result<(), NodeError> {
-        let snapshot = self.client.get(format!("{from}/collections/{source}/shards/{shard}/snapshot"));
-        let snapshot = answer(from, snapshot).await?;
+        let of = self.points(from, source, shard).await?;
+        let snapshot = self.client.get(format!("{}/collections/{source}/shards/{shard}/snapshot", from.url));
+        let snapshot = answer(&from.url, snapshot).await?;
         let form = Form::new().part("snapshot", Part::stream(snapshot).file_name("shard.snapshot"));
         // Without a look at the other copies, which get the same.
-        let upload = format!("{to}/collections/{target}/shards/{shard}/snapshots/upload?wait=true&priority=no_sync");
-        answer(to, self.client.post(upload).multipart(form)).await.map(drop)
+        let upload = format!("shards/{shard}/snapshots/upload?wait=true&priority=no_sync");
+        let upload = self.client.post(format!("{}/collections/{target}/{upload}", to.url)).multipart(form);
+        answer(&to.url, upload).await?;
+        let came = self.points(to, target, shard).await?;
+        if came == of { Ok(()) } else { Err(NodeError::Short { url: to.url.clone(), came, of }) }
+    }
+
+    /// How many points a node has of a shard.
+    async fn points(&self, node: &Node, collection: &str, shard: u32) -> Result<u64, NodeError> {
+        let Holding { peer_id, local_shards } =
+            self.read(&node.url, &format!("/collections/{collection}/cluster")).await?;
+        let held = local_shards.into_iter().find(|held| held.shard_id == shard && peer_id == node.peer);
+        let another = || NodeError::Another { url: node.url.clone(), peer: node.peer };
+        Ok(held.ok_or_else(another)?.points_count)
+    }
+
+    async fn read<T: DeserializeOwned>(&self, url: &RestUrl, path: &str) -> Result<T, NodeError> {
+        let request = self.client.get(format!("{url}{path}")).timeout(LOOK_MAX);
+        let answer = answer(url, request).await?.json::<Answer<T>>().await;
+        Ok(answer.map_err(silent(url))?.result)
     }
 }
 
 async fn answer(url: &RestUrl, request: RequestBuilder) -> Result<Response, NodeError> {
-    let response = request.send().await.map_err(silent(url))?;
+    let mut response = request.send().await.map_err(silent(url))?;
     let status = response.status();
     if status.is_success() {
         return Ok(response);
     }
-    let text = response.text().await.unwrap_or_default();
-    let reason = text.chars().take(REASON_MAX).collect();
+    let text =
+        timeout(LOOK_MAX, response.chunk()).await.ok().and_then(|chunk| chunk.ok().flatten()).unwrap_or_default();
+    let reason = String::from_utf8_lossy(&text).chars().take(REASON_MAX).collect();
     Err(NodeError::Refused { url: url.clone(), status, reason })
 }
 

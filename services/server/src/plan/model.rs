@@ -84,7 +84,7 @@ pub(super) struct Plan {
 pub(super) struct LoadHours {
     /// Pictures and texts through the model, once.
     pub(super) embed_cpu: f64,
-    /// Adding products, in every copy.
+    /// Adding products, and taking over those that have not changed, in every copy.
     pub(super) add_cpu: f64,
     /// Graphs, in every copy.
     pub(super) graph_cpu: f64,
@@ -220,15 +220,14 @@ impl Room {
 fn load_hours(arguments: &PlanArguments, vectors: Vectors, of_part: f64) -> LoadHours {
     let copies = f64::from(arguments.replicas);
     let (products, changed_share) = (f64::from(arguments.products), arguments.changed_share);
-    // A directory takes its graphs over from what serves; a server copies the products and builds its graphs again.
-    let is_directory = arguments.replicas == 1 && of_part >= products;
-    let (changed, indexed) =
-        (changed_share * products / 3600.0, if is_directory { changed_share } else { 1.0 } * products / 3600.0);
+    let on_server = arguments.replicas > 1 || of_part < products;
+    let (changed, unchanged) = (changed_share * products / 3600.0, (1.0 - changed_share) * products / 3600.0);
     let embed_ms = vectors.pictures * product_photo_ms(arguments.model) + text_ms(arguments.model);
+    let (add, carry) = (vectors.add_seconds(of_part), vectors.carry_seconds(on_server));
     LoadHours {
         embed_cpu: changed * embed_ms / 1000.0,
-        add_cpu: copies * indexed * vectors.add_seconds(of_part),
-        graph_cpu: copies * indexed * vectors.build_seconds(of_part),
+        add_cpu: copies * (changed * add + unchanged * carry),
+        graph_cpu: copies * changed * vectors.build_seconds(of_part, on_server),
         elapsed: 0.0,
     }
 }
