@@ -101,8 +101,8 @@ pub struct ServerArguments {
     pub index_url: Option<ServerUrl>,
     /// Addresses of its REST service, by which a load takes over the files of what serves, graph and all: one, which in a
     /// cluster tells where the others are, or one of each node, with commas between. By default at the same host, on port
-    /// 6333. A key must allow to manage everything. Where it is not to be had, or shards or settings have changed, products are
-    /// copied, and the server builds the graph again.
+    /// 6333. A key must allow to manage everything. Where the service cannot be reached, or shards, attributes or settings have
+    /// changed, products are copied, and the server builds the graph again.
     #[arg(long, env = "VITRINE_INDEX_REST_URLS", value_name = "URLS", value_delimiter = ',')]
     pub index_rest_urls: Vec<RestUrl>,
     /// Parts that a generation is split into; 0 is one for each node.
@@ -126,8 +126,8 @@ pub struct ServerArguments {
     /// Longest wait for one answer, in ms. 60000: a busy server may take long to take in a batch.
     #[arg(long, env = "VITRINE_INDEX_LOAD_TIMEOUT_MS", value_name = "MS", default_value = "60000", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     pub index_load_timeout_ms: u64,
-    /// Longest wait for the graph to be whole before the switch, and for files to be taken over, in ms. 21600000 (six hours): what takes a night is not
-    /// ready by day.
+    /// Longest wait for the graph to be whole before the switch, and for files to be taken over, in ms. 21600000 (six hours):
+    /// what takes a night is not ready by day.
     #[arg(long, env = "VITRINE_INDEX_GREEN_WAIT_MS_MAX", value_name = "MS", default_value = "21600000")]
     pub index_green_wait_ms_max: u64,
 }

@@ -320,7 +320,7 @@ impl Collections for Service {
         let collection = held.collection(&name)?;
         let made = collection.made.clone();
         let params = CollectionParams { vectors_config: made.vectors_config, ..CollectionParams::default() };
-        let config = CollectionConfig {
+        let mut config = CollectionConfig {
             params: Some(params),
             hnsw_config: made.hnsw_config,
             optimizer_config: made.optimizers_config,
@@ -328,6 +328,10 @@ impl Collections for Service {
             metadata: made.metadata,
             ..CollectionConfig::default()
         };
+        // A server says so of all, unless somebody has said something else.
+        if let Some(optimizers) = &mut config.optimizer_config {
+            optimizers.default_segment_number.get_or_insert(0);
+        }
         let schema = |data_type| PayloadSchemaInfo { data_type, ..PayloadSchemaInfo::default() };
         let result = CollectionInfo {
             status: CollectionStatus::Green.into(),

@@ -415,8 +415,8 @@ async fn sent_again(place: &TestIndex, before: QdrantOptions, after: QdrantOptio
     place.stand_in().upserted(&collection(place, &index).await)
 }
 
-/// How many parts a shard of what serves may have.
-async fn parts(place: &TestIndex) -> Option<u64> {
+/// How many segments a shard of what serves may have.
+async fn segments(place: &TestIndex) -> Option<u64> {
     let made = place.stand_in().made(&collection(place, &*place.open()).await);
     made.optimizers_config.unwrap().default_segment_number
 }
@@ -431,13 +431,13 @@ async fn what_serves_comes_along_in_snapshots_and_only_what_is_new_is_sent() {
         // Every copy came.
         let recovered = place.stand_in().recovered(&collection(&place, &*place.open()).await);
         assert_eq!(recovered.len(), nodes * usize::try_from(replicas).unwrap(), "{recovered:?}");
-        // The two parts that a shard of the stand-in has, and three for what is new; not three more for each load.
-        assert_eq!(parts(&place).await, Some(5));
+        // The two segments that a shard of the stand-in has, and three for what is new; not three more for each load.
+        assert_eq!(segments(&place).await, Some(5));
         let index = QdrantIndex::new(options).unwrap();
         let again = index.build(place.catalog(), &model(), &schema(), Start::Serving).await.unwrap();
         again.keep(&[indexed(7).product.id]).await.unwrap();
         again.seal().await.unwrap().publish().await.unwrap();
-        assert_eq!((serving(&place).await, parts(&place).await), (1, Some(5)));
+        assert_eq!((serving(&place).await, segments(&place).await), (1, Some(5)));
     }
 }
 

@@ -19,10 +19,11 @@ use crate::{
     staying::Staying,
 };
 
-/// Parts that a shard may have more than its generation began with, before the server joins the smallest. 3: changes of a few
-/// days lie beside the large parts that they are changes of, whose graphs are built again only when a fifth of one is gone, which
-/// is Qdrant's own rule. By default a server with few cores would join the first change with the largest part.
-const PARTS_ADDED: u64 = 3;
+/// Segments that a shard may have more than its generation began with, before the server joins the smallest. 3: changes of a few
+/// days lie beside the large segments that they are changes of. By default a server with few cores would join the first change
+/// with the largest of them, and build its graph again; now it does so when a fifth of one has changed or gone, which is its own
+/// rule, too.
+const SEGMENTS_ADDED: u64 = 3;
 /// Points that are looked through, or removed, at once.
 const CHUNK: usize = 10_000;
 
@@ -38,8 +39,8 @@ pub(super) enum NotCarried {
 struct Plan {
     /// What to copy to each node.
     copies: BTreeMap<Peer, Vec<Copying>>,
-    /// How many parts a shard may have then.
-    parts: u64,
+    /// How many segments a shard may have then.
+    segments: u64,
 }
 
 /// A shard to be copied.
@@ -58,7 +59,7 @@ pub(super) async fn carry(
 ) -> Result<(), NotCarried> {
     let (context, limit) = (|| format!("carry over {from}"), options.build.green_wait_max);
     let nodes = Nodes::new(options).map_err(failed(context())).map_err(NotCarried::Untouched)?;
-    let Plan { copies, parts } = plan(connection, from, to).await.map_err(NotCarried::Untouched)?;
+    let Plan { copies, segments } = plan(connection, from, to).await.map_err(NotCarried::Untouched)?;
     let peers = copies.values().flatten().flat_map(|copying| [copying.from, copying.to]).collect();
     let found = nodes.find(&peers).await.map_err(failed(context())).map_err(NotCarried::Untouched)?;
     let node = |peer: Peer| found.get(&peer).ok_or(NodeError::Unknown(peer));
@@ -73,7 +74,7 @@ pub(super) async fn carry(
     let copied = async {
         let copied = join_all(copies.into_values().map(to_node)).await;
         copied.into_iter().collect::<Result<(), _>>().map_err(failed(context()))?;
-        connection.set_parts(to, parts).await.map_err(failed(context()))
+        connection.set_segments(to, segments).await.map_err(failed(context()))
     };
     let late = |_| unavailable(context(), format!("it is not done after {} s", limit.as_secs()));
     timeout(limit, copied).await.map_err(late).flatten().map_err(NotCarried::Spoiled)
@@ -109,11 +110,13 @@ async fn plan(connection: &Connection, from: &str, to: &str) -> Result<Plan, Ind
         let source = source.ok_or_else(|| unavailable(context(), format!("no copy of its shard {shard} is whole")))?;
         copies.entry(peer).or_default().push(Copying { shard, from: *source, to: peer });
     }
-    // As it was said when the first of these generations was carried over, or else now.
-    let said = theirs.config.and_then(|config| config.optimizer_config?.default_segment_number);
+    // As it was said when the first of these generations was carried over, or else now. What the new collection has is what the
+    // server says of all.
+    let said = |info: CollectionInfo| info.config?.optimizer_config?.default_segment_number;
+    let (count, of_all, said) = (theirs.segments_count, said(ours), said(theirs));
     let shards = u64::try_from(shards.max(1)).map_err(failed(context()))?;
-    let parts = said.filter(|parts| *parts > 0).unwrap_or(theirs.segments_count.div_ceil(shards) + PARTS_ADDED);
-    Ok(Plan { copies, parts })
+    let segments = said.filter(|_| said != of_all).unwrap_or(count.div_ceil(shards) + SEGMENTS_ADDED);
+    Ok(Plan { copies, segments })
 }
 
 /// What is not the same of two collections, so that the files of one are of no use to the other.

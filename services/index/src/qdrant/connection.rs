@@ -297,10 +297,10 @@ impl Connection {
         self.call(Again::Write, || self.client.update_collection(update.clone())).await.map(drop)
     }
 
-    /// Lets the server join parts of a shard only when there are more than so many.
-    pub(super) async fn set_parts(&self, collection: &str, parts: u64) -> Result<(), Refusal> {
+    /// Lets the server join segments of a shard only when there are more than so many.
+    pub(super) async fn set_segments(&self, collection: &str, segments: u64) -> Result<(), Refusal> {
         let optimizers =
-            OptimizersConfigDiff { default_segment_number: Some(parts), ..OptimizersConfigDiff::default() };
+            OptimizersConfigDiff { default_segment_number: Some(segments), ..OptimizersConfigDiff::default() };
         let update = UpdateCollection {
             collection_name: collection.to_owned(),
             optimizers_config: Some(optimizers),

@@ -21,7 +21,7 @@ use super::options::{QdrantOptions, RestUrl};
 /// How Qdrant names a node.
 pub(super) type Peer = u64;
 
-/// Longest wait for a node to say who it is and what it has, and for a connection. 5 s: it takes no work, and a load goes on without.
+/// Longest wait for a node to say who it is, and for a connection. 5 s: it takes no work, and a load goes on without.
 const LOOK_MAX: Duration = Duration::from_secs(5);
 /// Most characters of a refusal that are shown. 300: the sentence, not the page of a proxy.
 const REASON_MAX: usize = 300;
@@ -43,6 +43,8 @@ pub(super) enum NodeError {
     InTheOpen(RestUrl),
     #[error("{url} is not always node {peer}")]
     Another { url: RestUrl, peer: Peer },
+    #[error("{url} has no shard {shard} any more")]
+    Moved { url: RestUrl, shard: u32 },
     #[error("{came} of {of} products came to {url}")]
     Short { url: RestUrl, came: u64, of: u64 },
 }
@@ -60,6 +62,8 @@ pub(super) struct Nodes {
     urls: Vec<RestUrl>,
     /// Whether the server asks for a key.
     keyed: bool,
+    /// Longest wait for a node to count what it has.
+    timeout: Duration,
 }
 
 /// What every answer is in.
@@ -119,7 +123,7 @@ impl Nodes {
         // As gRPC: through no proxy, and to nobody else.
         let client = client.default_headers(headers).no_proxy().redirect(Policy::none());
         let client = client.connect_timeout(LOOK_MAX).build().map_err(NodeError::Client)?;
-        Ok(Self { client, urls, keyed: options.api_key.is_some() })
+        Ok(Self { client, urls, keyed: options.api_key.is_some(), timeout: options.timeout })
     }
 
     /// Finds these nodes.
@@ -127,7 +131,7 @@ impl Nodes {
         let (mut found, mut silent) = (BTreeMap::new(), None);
         let node = |peer: Peer, url: &RestUrl| (peer, Node { peer, url: url.clone() });
         for url in &self.urls {
-            match self.read(url, "/cluster").await {
+            match self.read(url, "/cluster", LOOK_MAX).await {
                 // A server that is no cluster.
                 Ok(Cluster { peer_id: None, .. }) => found.extend(wanted.iter().map(|peer| node(*peer, url))),
                 // The only address of several nodes may lead to any of them: each is looked for at its own host.
@@ -138,7 +142,7 @@ impl Nodes {
                         if self.keyed && at_its_host.is_in_the_open() && !url.is_in_the_open() {
                             return Err(NodeError::InTheOpen(at_its_host));
                         }
-                        let there: Cluster = self.read(&at_its_host, "/cluster").await?;
+                        let there: Cluster = self.read(&at_its_host, "/cluster", LOOK_MAX).await?;
                         found.extend(there.peer_id.map(|peer| node(peer, &at_its_host)));
                     }
                 }
@@ -175,15 +179,17 @@ impl Nodes {
 
     /// How many points a node has of a shard.
     async fn points(&self, node: &Node, collection: &str, shard: u32) -> Result<u64, NodeError> {
-        let Holding { peer_id, local_shards } =
-            self.read(&node.url, &format!("/collections/{collection}/cluster")).await?;
-        let held = local_shards.into_iter().find(|held| held.shard_id == shard && peer_id == node.peer);
-        let another = || NodeError::Another { url: node.url.clone(), peer: node.peer };
-        Ok(held.ok_or_else(another)?.points_count)
+        let (path, url) = (format!("/collections/{collection}/cluster"), node.url.clone());
+        let Holding { peer_id, local_shards } = self.read(&node.url, &path, self.timeout).await?;
+        if peer_id != node.peer {
+            return Err(NodeError::Another { url, peer: node.peer });
+        }
+        let held = local_shards.into_iter().find(|held| held.shard_id == shard);
+        Ok(held.ok_or(NodeError::Moved { url, shard })?.points_count)
     }
 
-    async fn read<T: DeserializeOwned>(&self, url: &RestUrl, path: &str) -> Result<T, NodeError> {
-        let request = self.client.get(format!("{url}{path}")).timeout(LOOK_MAX);
+    async fn read<T: DeserializeOwned>(&self, url: &RestUrl, path: &str, wait: Duration) -> Result<T, NodeError> {
+        let request = self.client.get(format!("{url}{path}")).timeout(wait);
         let answer = answer(url, request).await?.json::<Answer<T>>().await;
         Ok(answer.map_err(silent(url))?.result)
     }

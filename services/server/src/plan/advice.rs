@@ -27,8 +27,8 @@ pub(super) fn notes(arguments: &PlanArguments, plan: &Plan) -> Vec<String> {
     }
     if arguments.changed_share < 1.0 {
         notes.push(
-            "graphs of what has not changed are kept until a fifth is gone: that load takes as long as --changed-share 1, \
-             but for embedding"
+            "graphs are kept until a fifth of the products has changed or gone since they were built: that load takes as \
+             long as with --changed-share 1, but for embedding"
                 .to_owned(),
         );
     }
