@@ -6,6 +6,7 @@
 //! <catalogue>~<id>    alias: which publication that was, so that none replaces another unseen
 //! ```
 
+mod address;
 mod build;
 mod carry;
 mod connection;
@@ -35,7 +36,10 @@ use vitrine_core::{
     product::{CatalogName, Schema},
 };
 
-pub use self::options::{ApiKey, BuildOptions, QdrantOptions, RestUrl, ServerUrl};
+pub use self::{
+    address::{RestUrl, ServerUrl},
+    options::{ApiKey, BuildOptions, QdrantOptions},
+};
 use self::{
     build::{QdrantBuilder, Removals, Site},
     connection::Connection,

@@ -21,8 +21,9 @@ use uuid::Uuid;
 use vitrine_core::{Chain, index::IndexError, meter};
 
 use super::{
+    address::ServerUrl,
     nodes::Peer,
-    options::{QdrantOptions, ServerUrl},
+    options::QdrantOptions,
     point::{Found, read_id},
 };
 use crate::{

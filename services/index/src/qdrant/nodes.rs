@@ -16,7 +16,7 @@ use rustls::crypto::ring;
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
-use super::options::{QdrantOptions, RestUrl};
+use super::{address::RestUrl, options::QdrantOptions};
 
 /// How Qdrant names a node.
 pub(super) type Peer = u64;
