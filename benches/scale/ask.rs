@@ -1,12 +1,16 @@
 //! What is asked: queries, each with filters of many kinds and selectivities, and what passes each of them.
 
-use std::ops::{Bound, Range};
+use std::{
+    collections::BTreeSet,
+    ops::{Bound, Range},
+};
 
 use fastrand::Rng;
 use vitrine_core::{
     embed::Embedding,
     filter::{Condition, NumberRange, ResolvedFilter},
-    index::{IndexQuery, QueryVector, Target},
+    index::{IndexQuery, QueryKeywords, QueryVector, Target},
+    keywords::Keywords,
     limits::FILTER_VALUES_MAX,
 };
 
@@ -16,6 +20,9 @@ use crate::shop::{BRANDS, Facts, GENDERS, LARGE_BRANDS, LEAVES, Shop, brand, cat
 pub(crate) const LIMIT: usize = 10;
 /// Shares of the products that filters let pass.
 pub(crate) const SHARES: [f64; 5] = [0.0001, 0.001, 0.01, 0.1, 1.0];
+
+/// Share of the keywords in the score of words: a server's default.
+pub(crate) const KEYWORD_SHARE: f32 = 0.3;
 
 /// Of ranges, which can let any share pass: those between, too.
 const PRICE_SHARES: [f64; 9] = [0.0001, 0.001, 0.01, 0.03, 0.1, 0.15, 0.2, 0.4, 1.0];
@@ -69,6 +76,7 @@ pub(crate) struct Test {
 pub(crate) struct Question {
     pub(crate) photo: Embedding,
     pub(crate) words: Embedding,
+    pub(crate) keywords: Keywords,
     /// In the order of the cases.
     pub(crate) tests: Vec<Test>,
 }
@@ -168,8 +176,8 @@ impl Test {
     }
 }
 
-/// So many queries, each made from a product, with a test for each case.
-pub(crate) fn questions(shop: &Shop, cases: &[Case], count: usize) -> Vec<Question> {
+/// So many queries, each made from a product, with a test for each case. Nobody asks for words that are common.
+pub(crate) fn questions(shop: &Shop, cases: &[Case], count: usize, common: &BTreeSet<u32>) -> Vec<Question> {
     let mut prices: Vec<i64> = (0..shop.products).map(|number| shop.facts(number).price_micros).collect();
     prices.sort_unstable();
     let mut rng = Rng::with_seed(7);
@@ -180,6 +188,7 @@ pub(crate) fn questions(shop: &Shop, cases: &[Case], count: usize) -> Vec<Questi
         Question {
             photo: shop.query(number, Target::Image),
             words: shop.query(number, Target::Text),
+            keywords: shop.typed(number).without(common),
             tests: cases.iter().map(|case| drawing.test(case.kind, case.share)).collect(),
         }
     };
@@ -193,11 +202,15 @@ impl Question {
         let vectors = match case.sides {
             Sides::Photo => vec![vector(Target::Image, &self.photo, 1.0)],
             Sides::PhotoAndWords => {
-                vec![vector(Target::Image, &self.photo, 0.5), vector(Target::Text, &self.words, 0.5)]
+                let share = (1.0 - KEYWORD_SHARE) / 2.0;
+                vec![vector(Target::Image, &self.photo, share), vector(Target::Text, &self.words, share)]
             }
         };
+        let keywords = (case.sides == Sides::PhotoAndWords)
+            .then(|| QueryKeywords { keywords: self.keywords.clone(), share: KEYWORD_SHARE });
         IndexQuery {
             vectors,
+            keywords,
             filter: self.tests[nth].filter(case.kind),
             exclude: Vec::new(),
             offset: 0,
@@ -330,7 +343,7 @@ mod tests {
         let shop = Shop::new(200_000, 1, Shape::Categories);
         let cases = Case::all(&shop);
         let facts: Vec<Facts> = (0..shop.products).map(|number| shop.facts(number)).collect();
-        for question in questions(&shop, &cases, 2) {
+        for question in questions(&shop, &cases, 2, &BTreeSet::new()) {
             for (case, test) in cases.iter().zip(&question.tests) {
                 let share = facts.iter().filter(|facts| test.passes(facts)).count() as f64 / facts.len() as f64;
                 // Of twenty products, there may be ten more or less.

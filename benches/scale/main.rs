@@ -104,7 +104,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let meter = PrometheusBuilder::new().install_recorder().context("start counting")?;
 
     let (cases, rounds) = (wanted(&shop, &arguments.only)?, usize::from(arguments.rounds));
-    let questions = questions(&shop, &cases, arguments.queries.into());
+    let words = info.keywords().context("its products have no keywords")?;
+    let questions = questions(&shop, &cases, arguments.queries.into(), &words.common);
     eprintln!("comparing {} queries with all products", questions.len());
     let truth = truth(&shop, &cases, &questions);
     let mut rows = Vec::new();

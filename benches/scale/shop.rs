@@ -11,6 +11,7 @@ use fastrand::Rng;
 use vitrine_core::{
     embed::Embedding,
     index::{IndexedProduct, Target},
+    keywords::Keywords,
     product::{
         AttributeSpec, AttributeType, AttributeValue, CategoryPath, Currency, Money, Product, ProductId, Schema,
         standard_attribute,
@@ -87,7 +88,7 @@ impl Shop {
 
     /// Names what the shop is made of, as a model's fingerprint does.
     pub(crate) fn fingerprint(&self) -> String {
-        format!("index-bench-1-{}-{}-{:?}", self.products, self.seed, self.shape)
+        format!("index-bench-2-{}-{}-{:?}", self.products, self.seed, self.shape)
     }
 
     /// How many groups there are.
@@ -114,6 +115,16 @@ impl Shop {
 
     /// A product with its vectors.
     pub(crate) fn product(&self, number: usize) -> IndexedProduct {
+        IndexedProduct {
+            product: self.described(number),
+            image_embeddings: vec![Embedding::normalized(self.vector(number, Target::Image)).unwrap()],
+            text_embedding: Embedding::normalized(self.vector(number, Target::Text)).unwrap(),
+            digest: None,
+        }
+    }
+
+    /// A product without its vectors.
+    pub(crate) fn described(&self, number: usize) -> Product {
         let (facts, mut rng) = self.draw(number);
         let keyword = |text: &str| AttributeValue::Keyword(text.to_owned());
         let brand = brand(facts.brand);
@@ -133,20 +144,23 @@ impl Shop {
             ("stock".to_owned(), AttributeValue::Integer(rng.i64(0..500))),
         ]);
         let title = format!("{brand} article {} in {colour}, {size}", facts.leaf);
-        let product = Product {
+        Product {
             id: product_id(number),
             description: format!("{title}. {}", "Made to last, easy to care for, and sent within two days. ".repeat(3)),
             title,
             link: format!("https://shop.example/p/{number}"),
             image_links: vec![format!("https://shop.example/i/{number}.jpg")],
             attributes,
-        };
-        IndexedProduct {
-            product,
-            image_embeddings: vec![Embedding::normalized(self.vector(number, Target::Image)).unwrap()],
-            text_embedding: Embedding::normalized(self.vector(number, Target::Text)).unwrap(),
-            digest: None,
         }
+    }
+
+    /// What is typed to find products like this one: its brand, which few have, a category of a hundredth, its colour, and a word
+    /// that all products have.
+    pub(crate) fn typed(&self, number: usize) -> Keywords {
+        let attributes = self.described(number).attributes;
+        let leaf = self.facts(number).leaf;
+        let typed = format!("{} C{} in {}", attributes["brand"], leaf / 100, attributes["color"]);
+        Keywords::of_query([(typed.as_str(), 1.0)])
     }
 
     /// One side of a product: `DIMENSIONS` numbers, of any length.

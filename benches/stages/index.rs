@@ -95,6 +95,7 @@ fn queries(kinds: &Kinds, filter: Option<&ResolvedFilter>, targets: &[Target]) -
     };
     let query = |number| IndexQuery {
         vectors: targets.iter().map(|target| vector(target, number)).collect(),
+        keywords: None,
         filter: filter.cloned(),
         exclude: Vec::new(),
         offset: 0,

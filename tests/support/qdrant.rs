@@ -7,6 +7,7 @@
     reason = "most of Qdrant's messages are named here, and the rest of each choice is what is not stood in for"
 )]
 
+mod compare;
 mod rest;
 
 use std::{
@@ -23,9 +24,8 @@ use ::qdrant_client::qdrant::{
     point_id::PointIdOptions,
     points_server::{Points, PointsServer},
     qdrant_server::{Qdrant, QdrantServer},
-    query,
     value::Kind,
-    vector, vector_input, vector_output, vectors, vectors_output, with_payload_selector, with_vectors_selector, *,
+    vector_output, vectors_output, with_payload_selector, with_vectors_selector, *,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tonic::{
@@ -33,6 +33,7 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
+use self::compare::{Asked, round, rows};
 pub use self::rest::SnapshotFault;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -319,7 +320,11 @@ impl Collections for Service {
         }
         let collection = held.collection(&name)?;
         let made = collection.made.clone();
-        let params = CollectionParams { vectors_config: made.vectors_config, ..CollectionParams::default() };
+        let params = CollectionParams {
+            vectors_config: made.vectors_config,
+            sparse_vectors_config: made.sparse_vectors_config,
+            ..CollectionParams::default()
+        };
         let mut config = CollectionConfig {
             params: Some(params),
             hnsw_config: made.hnsw_config,
@@ -570,20 +575,13 @@ impl Collection {
     }
 
     fn query(&self, query: &QueryPoints) -> Result<BatchResult, Status> {
-        let wrong = || Status::invalid_argument("no query for the nearest to a dense vector of a name");
-        let nearest = match query.query.as_ref().and_then(|query| query.variant.as_ref()) {
-            Some(query::Variant::Nearest(VectorInput { variant: Some(vector_input::Variant::Dense(dense)) })) => {
-                &dense.data
-            }
-            _ => return Err(wrong()),
-        };
+        let wrong = || Status::invalid_argument("no query for the nearest to a vector of a name");
         let using = query.using.as_ref().ok_or_else(wrong)?;
+        let asked = Asked::read(self, query, using).ok_or_else(wrong)?;
         let mut scored = Vec::new();
         for point in self.points.values() {
             let wanted = query.filter.as_ref().map_or(Ok(true), |filter| self.holds(filter, point))?;
-            let cosines = rows(point, using).into_iter().map(|row| cosine(&row, nearest));
-            let best = cosines.max_by(f32::total_cmp).filter(|_| wanted);
-            scored.extend(best.map(|score| (score, point)));
+            scored.extend(asked.score(point, using).filter(|_| wanted).map(|score| (score, point)));
         }
         // The points are in the order of their names, and stay so where scores are equal.
         scored.sort_by(|(a, _), (b, _)| b.total_cmp(a));
@@ -669,49 +667,6 @@ fn within(range: &Range, value: &Kind) -> bool {
         && range.gt.is_none_or(|limit| number > limit)
         && range.lte.is_none_or(|limit| number <= limit)
         && range.lt.is_none_or(|limit| number < limit)
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-}
-
-/// Keeps a point's vectors as the collection was made to.
-fn round(point: &mut PointStruct, made: &CreateCollection) {
-    let Some(vectors_config::Config::ParamsMap(params)) =
-        made.vectors_config.as_ref().and_then(|vectors| vectors.config.as_ref())
-    else {
-        return;
-    };
-    let Some(vectors::VectorsOptions::Vectors(named)) =
-        point.vectors.as_mut().and_then(|vectors| vectors.vectors_options.as_mut())
-    else {
-        return;
-    };
-    for (name, vector) in &mut named.vectors {
-        let is_half = params.map.get(name).is_some_and(|params| params.datatype() == Datatype::Float16);
-        let rows = match vector.vector.as_mut() {
-            Some(vector::Vector::Dense(dense)) => std::slice::from_mut(dense),
-            Some(vector::Vector::MultiDense(multi)) => multi.vectors.as_mut_slice(),
-            _ => &mut [],
-        };
-        for value in rows.iter_mut().flat_map(|row| &mut row.data).filter(|_| is_half) {
-            *value = half::f16::from_f32(*value).to_f32();
-        }
-    }
-}
-
-/// The rows of a point's vector of this name.
-fn rows(point: &PointStruct, using: &str) -> Vec<Vec<f32>> {
-    let named = match point.vectors.as_ref().and_then(|vectors| vectors.vectors_options.as_ref()) {
-        Some(vectors::VectorsOptions::Vectors(named)) => named.vectors.get(using),
-        _ => None,
-    };
-    match named.and_then(|vector| vector.vector.as_ref()) {
-        Some(vector::Vector::Dense(dense)) => vec![dense.data.clone()],
-        Some(vector::Vector::MultiDense(multi)) => multi.vectors.iter().map(|row| row.data.clone()).collect(),
-        _ => Vec::new(),
-    }
 }
 
 fn payload(selector: Option<&WithPayloadSelector>, point: &PointStruct) -> HashMap<String, Value> {

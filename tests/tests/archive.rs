@@ -10,9 +10,10 @@ use vitrine_core::{
     embed::{Embedding, ModelInfo},
     fakes::MemoryIndex,
     index::{
-        Digest, Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, ProductIndex, QueryVector,
-        Start, Target,
+        Digest, Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, ProductIndex, QueryKeywords,
+        QueryVector, Start, Target,
     },
+    keywords::Keywords,
     product::{AttributeSpec, AttributeType, AttributeValue, CatalogName, Product, ProductId, Schema},
 };
 use vitrine_index::archive::{ArchiveError, check, restore, write};
@@ -105,9 +106,10 @@ async fn contents(generation: &dyn Generation) -> Vec<(Product, Option<Digest>, 
 async fn answers(generation: &dyn Generation) -> Vec<(String, f32)> {
     let query = IndexQuery {
         vectors: vec![
-            QueryVector { target: Target::Image, embedding: vector(8002), share: 0.5 },
-            QueryVector { target: Target::Text, embedding: vector(1_000_009), share: 0.5 },
+            QueryVector { target: Target::Image, embedding: vector(8002), share: 0.4 },
+            QueryVector { target: Target::Text, embedding: vector(1_000_009), share: 0.4 },
         ],
+        keywords: Some(QueryKeywords { keywords: Keywords::of_query([("product 9", 1.0)]), share: 0.2 }),
         filter: None,
         exclude: Vec::new(),
         offset: 0,

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
-use std::{fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use serde_json::Value;
 use tonic::transport::Channel;
@@ -81,6 +85,79 @@ async fn shops_load_whole_and_every_picture_finds_itself() {
     let cheap = Node::Range(Range { attribute: "price".to_owned(), lower: None, upper });
     let answer = search(&mut client, "outdoor", Source::Text("boots".to_owned()), Some(cheap)).await;
     assert_eq!(answer.results.len(), expected);
+}
+
+/// What is asked for by words: they, and what a right product has as the attribute.
+type Asked = (&'static str, Vec<(String, String)>);
+
+/// Of a shop's products: every fifth identifier, all brands, and what a title begins with, if no other does.
+fn asked(products: &[Value]) -> [Asked; 3] {
+    let text = |product: &Value, name: &str| product[name].as_str().unwrap_or_default().to_owned();
+    let itself = |text: String| (text.clone(), text);
+    let ids = products.iter().step_by(5).map(|product| itself(text(product, "id")));
+    let brands: BTreeSet<_> = products.iter().map(|product| text(product, "brand")).collect();
+    let mut titles: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for title in products.iter().map(|product| text(product, "title")) {
+        titles.entry(title.split(' ').next().unwrap().to_owned()).or_default().insert(title);
+    }
+    let names = titles.into_iter().filter(|(_, titles)| titles.len() == 1);
+    let names = names.filter_map(|(name, mut titles)| Some((name, titles.pop_first()?)));
+    [
+        ("id", ids.collect()),
+        ("brand", brands.into_iter().filter(|brand| !brand.is_empty()).map(itself).collect()),
+        ("title", names.collect()),
+    ]
+}
+
+/// How well words find what they are for: the mean of 1 / n over queries, of which the n-th product is the first right one;
+/// 1 if nothing is asked.
+async fn reciprocal_rank(client: &mut Client, catalog: &str, (attribute, queries): &Asked) -> f64 {
+    let (mut sum, mut count) = (0.0, 0.0);
+    for (words, expected) in queries {
+        let answer = search(client, catalog, Source::Text(words.clone()), None).await;
+        let mut found = answer.results.iter().map(|result| result.product.as_ref().unwrap());
+        let rank = found.position(|product| {
+            *expected
+                == match *attribute {
+                    "id" => product.id.as_str(),
+                    "brand" => &product.brand,
+                    _ => &product.title,
+                }
+        });
+        sum += rank.map_or(0.0, |rank| 1.0 / f64::from(u32::try_from(rank + 1).unwrap()));
+        count += 1.0;
+    }
+    if queries.is_empty() { 1.0 } else { sum / count }
+}
+
+/// Identifiers, brands and names mean little to a model: the words themselves find them.
+#[tokio::test(flavor = "multi_thread")]
+async fn identifiers_brands_and_names_are_found_by_their_words() {
+    let Some(data) = shared("data") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let shops = ["outdoor", "home", "appliances"];
+    for shop in shops {
+        load_well(&data.join(shop).join("products.jsonl"), dir.path(), &["--catalog", shop]);
+    }
+    let meaning = Server::start(dir.path(), &["--keyword-share", "0"]).await;
+    let mut by_meaning = Client::new(meaning.channel().await).max_encoding_message_size(32 << 20);
+    let mut ranks = Vec::new();
+    for shop in shops {
+        for asked in asked(&products(&data.join(shop))) {
+            let rank = reciprocal_rank(&mut by_meaning, shop, &asked).await;
+            ranks.push((shop, asked, rank));
+        }
+    }
+    // One process has a directory's generation open at a time.
+    drop((by_meaning, meaning));
+    let server = Server::start(dir.path(), &[]).await;
+    let mut client = Client::new(server.channel().await).max_encoding_message_size(32 << 20);
+    for (shop, asked, without) in ranks {
+        let rank = reciprocal_rank(&mut client, shop, &asked).await;
+        let attribute = asked.0;
+        eprintln!("{shop}, {attribute}: {without:.3} by what words mean, {rank:.3} by the words, too");
+        assert!(rank >= 0.9 && (rank > without || asked.1.is_empty()), "{shop}, {attribute}: {rank}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,8 +21,10 @@ use vitrine_core::{
     filter::{Filter, FilterValue, ResolvedFilter},
     generations::{Destination, Generations as _, Pruned, Switch},
     index::{
-        Digest, Generation, IndexError, IndexQuery, IndexedProduct, Origin, ProductIndex, QueryVector, Start, Target,
+        Digest, Generation, IndexError, IndexQuery, IndexedProduct, Origin, ProductIndex, QueryKeywords, QueryVector,
+        Start, Target,
     },
+    keywords::Keywords,
     product::{AttributeSpec, AttributeType, AttributeValue, CatalogName, Product, ProductId, Schema},
 };
 use vitrine_index::{EdgeIndex, EdgeOptions, Quantisation, ServedIndex};
@@ -128,6 +130,7 @@ async fn load_into(index: &dyn ProductIndex, catalog: &CatalogName, numbers: imp
 fn query(target: Target, embedding: Embedding) -> IndexQuery {
     IndexQuery {
         vectors: vec![QueryVector { target, embedding, share: 1.0 }],
+        keywords: None,
         filter: None,
         exclude: Vec::new(),
         offset: 0,
@@ -146,6 +149,13 @@ fn query_of_two() -> IndexQuery {
     both.vectors[0].share = 0.4;
     both.vectors.push(QueryVector { target: Target::Text, embedding: vector(1_000_009), share: 0.6 });
     both
+}
+
+/// A query for words, which count nine times as much as the vectors do: these are of too few dimensions for any to be far.
+fn with_words(mut query: IndexQuery, words: &str) -> IndexQuery {
+    query.vectors.iter_mut().for_each(|vector| vector.share /= 10.0);
+    query.keywords = Some(QueryKeywords { keywords: Keywords::of_query([(words, 1.0)]), share: 0.9 });
+    query
 }
 
 /// The pages of a query, joined.
@@ -276,6 +286,44 @@ async fn deep_pages_join(index: &dyn ProductIndex, catalog: &CatalogName) {
     for size in [7, 64, 200] {
         assert_eq!(paged(&*generation, &query_of_two(), size).await, whole, "pages of {size}");
     }
+    // Every title has the first of these words, and two the others.
+    let query = with_words(query_of_two(), "product 7 p1400");
+    let whole = found(&*generation, IndexQuery { limit: 2000, ..query.clone() }).await;
+    assert!(whole.len() >= 1000 && ["p7", "p1400"].map(str::to_owned).iter().all(|named| whole[..2].contains(named)));
+    assert_eq!(whole.iter().collect::<BTreeSet<_>>().len(), whole.len());
+    assert_eq!(paged(&*generation, &query, 100).await, whole);
+}
+
+/// Names, brands and part numbers are found by their words, though nothing else of these products is like the query.
+async fn what_is_called_so_is_found_by_its_words(index: &dyn ProductIndex, catalog: &CatalogName) {
+    load_into(index, catalog, 0..200).await;
+    let generation = index.current(catalog).await.unwrap();
+    assert!(generation.info().keywords().is_some_and(|kept| kept.common.is_empty()));
+    let far = query(Target::Image, vector(7000));
+    for (words, first) in [("Product 42", "p42"), ("P-133", "p133"), ("no such 77 things", "p77")] {
+        let hits = generation.search(with_words(far.clone(), words)).await.unwrap();
+        assert_eq!(hits[0].product.id.as_str(), first, "{words}");
+        let [image] = hits[0].similarities.as_slice() else { panic!("{:?}", hits[0]) };
+        let in_words = hits[0].keywords.unwrap();
+        assert!(in_words > 0.3 && (hits[0].score - 0.1 * image.cosine - 0.9 * in_words).abs() < 1e-5);
+        assert_eq!(hits.len(), 200);
+    }
+    // A word that nobody has changes nothing but the scale of the scores; and those who have a word lead in the order of the vectors.
+    let nothing = generation.search(with_words(far.clone(), "zyx")).await.unwrap();
+    let ids: Vec<_> = nothing.iter().map(|hit| hit.product.id.to_string()).collect();
+    assert!(nothing.iter().all(|hit| hit.keywords == Some(0.0)) && ids == found(&*generation, far.clone()).await);
+    // Those whose titles are as long have the same of a brand, so they are in the order of the vectors.
+    let branded = generation.search(with_words(far.clone(), "naive")).await.unwrap();
+    let branded: Vec<_> = branded.iter().filter(|hit| hit.keywords > Some(0.0)).collect();
+    let expected = (0..200).filter(|number| number % 4 == 2 && number % 7 != 3).count();
+    assert_eq!(branded.len(), expected);
+    // What a filter or the query leaves out is not found by its words either.
+    let filter = Some(filter_of("stock", FilterValue::Integer(0)));
+    let filtered = generation.search(IndexQuery { filter, ..with_words(far.clone(), "product 42") }).await.unwrap();
+    let expected = (0..200).filter(|number| number % 11 < 3 && number % 7 != 3).count();
+    assert!(filtered.len() == expected && filtered.iter().all(|hit| hit.product.id != id(42)), "{}", filtered.len());
+    let without = IndexQuery { exclude: vec![id(42)], ..with_words(far, "42") };
+    assert!(!found(&*generation, without).await.contains(&"p42".to_owned()));
 }
 
 /// The nearer a product's picture is to the photo, the farther is its text from the words, and those in the middle have the best
@@ -327,7 +375,10 @@ async fn a_search_finds_what_exact_search_finds(index: &dyn ProductIndex, catalo
         let vectors = std::mem::take(&mut choices[seed % 3]);
         let few = filter_of("stock", FilterValue::Integer(5));
         let filter = seed.is_multiple_of(2).then_some(few);
-        let query = IndexQuery { vectors, filter, offset: seed % 5, limit: 20, ..query(Target::Image, vector(0)) };
+        let mut query = IndexQuery { vectors, filter, offset: seed % 5, limit: 20, ..query(Target::Image, vector(0)) };
+        if seed % 4 == 1 {
+            query = with_words(query, &format!("product {} naive t{} homeware", 3 * seed, seed % 5));
+        }
         let hits = generation.search(query.clone()).await.unwrap();
         let expected = exact.search(query.clone()).await.unwrap();
         let all = exact.search(IndexQuery { offset: 0, limit: 300, ..query }).await.unwrap();
@@ -337,6 +388,8 @@ async fn a_search_finds_what_exact_search_finds(index: &dyn ProductIndex, catalo
             let its_own = all.iter().find(|other| other.product == hit.product).unwrap();
             assert!((hit.score - expected.score).abs() < ROUNDING, "{hit:?} {expected:?}");
             assert!((hit.score - its_own.score).abs() < ROUNDING, "{hit:?} {its_own:?}");
+            let in_words = (hit.keywords.unwrap_or(-1.0), its_own.keywords.unwrap_or(-1.0));
+            assert!((in_words.0 - in_words.1).abs() < ROUNDING, "{hit:?} {its_own:?}");
             assert_eq!(hit.similarities[0].picture, its_own.similarities[0].picture);
         }
     }
@@ -420,6 +473,41 @@ fn known(number: usize, version: &str) -> IndexedProduct {
     indexed
 }
 
+/// So many products have a word that nobody looks for it any more, but for rarer ones; a load that begins with them knows it.
+async fn a_word_of_too_many_products_is_not_looked_for(place: &TestIndex) {
+    const HAVING: usize = 20_001;
+    let (index, catalog) = (place.open(), place.catalog());
+    let short = |number: usize| {
+        let mut short = known(number, "old");
+        short.product.title = if number == HAVING { "Rare one".to_owned() } else { "Common one".to_owned() };
+        short.product.attributes.clear();
+        short.product.image_links.truncate(1);
+        short.image_embeddings.truncate(1);
+        short
+    };
+    let builder = index.build(catalog, &model(), &schema(), Start::Empty).await.unwrap();
+    for first in (0..=HAVING).step_by(1000) {
+        builder.add((first..=HAVING.min(first + 999)).map(short).collect()).await.unwrap();
+    }
+    builder.seal().await.unwrap().publish().await.unwrap();
+    let common = |generation: &dyn Generation| generation.info().keywords().unwrap().common.clone();
+    let generation = place.open().current(catalog).await.unwrap();
+    let common_of_first = common(&*generation);
+    let left = |words: &str| Keywords::of_query([(words, 1.0)]).without(&common_of_first).iter().len();
+    assert_eq!(["common", "one", "rare", "p7"].map(left), [0, 0, 1, 1]);
+    let query = IndexQuery { limit: 3, ..with_words(query(Target::Image, vector(1)), "rare") };
+    assert_eq!(generation.search(query.clone()).await.unwrap()[0].product.id, id(HAVING));
+    let ids: Vec<_> = (0..=HAVING).map(id).collect();
+    let builder = index.build(catalog, &model(), &schema(), Start::Serving).await.unwrap();
+    for ids in ids.chunks(1000) {
+        builder.keep(ids).await.unwrap();
+    }
+    builder.seal().await.unwrap().publish().await.unwrap();
+    let again = place.open().current(catalog).await.unwrap();
+    assert_eq!((common(&*again), again.info().products), (common_of_first, HAVING + 1));
+    assert_eq!(again.search(query).await.unwrap()[0].product.id, id(HAVING));
+}
+
 /// Publishes what is begun with what serves: the products of `kept` as they are, those of `added` in this version.
 async fn go_on(
     index: &dyn ProductIndex,
@@ -481,6 +569,15 @@ async fn a_generation_begins_with_what_serves_and_has_what_was_kept_or_added(pla
     }
     let all = found(&*after, query(Target::Image, vector(5000))).await;
     assert_eq!((all.len(), all.first().map(String::as_str)), (31, Some("p5")));
+    // By what they are called now, and not before.
+    for (words, expected) in
+        [("new", vec![5, 7, 40]), ("old", (0..30).filter(|number| ![5, 7].contains(number)).collect())]
+    {
+        let hits = after.search(with_words(query(Target::Image, vector(1)), words)).await.unwrap();
+        let called: BTreeSet<_> =
+            hits.iter().filter(|hit| hit.keywords > Some(0.0)).map(|hit| &hit.product.id).collect();
+        assert_eq!(called, expected.into_iter().map(id).collect::<Vec<_>>().iter().collect::<BTreeSet<_>>(), "{words}");
+    }
     // What serves is as it was for those who still have it.
     assert_eq!(found(&*before, query(Target::Image, vector(5000))).await.len(), 40);
     assert_eq!(before.get(&id(5)).await.unwrap().unwrap().product.title, "old product 5");
@@ -799,6 +896,7 @@ tests_of_every_index! {
         what_is_loaded_is_found_as_it_was,
         deep_pages_join,
         the_best_sums_are_found_though_no_vector_has_them_first,
+        what_is_called_so_is_found_by_its_words,
         a_search_finds_what_exact_search_finds,
         every_filter_leaves_exactly_what_it_says,
         every_product_is_read_once_as_it_was,
@@ -809,6 +907,7 @@ tests_of_every_index! {
         a_generation_begins_with_what_serves_and_has_what_was_kept_or_added,
         generations_that_begin_with_one_another_stay_whole_and_can_be_gone_back_to,
         what_another_model_made_is_not_begun_with,
+        a_word_of_too_many_products_is_not_looked_for,
         as_many_generations_are_kept_as_was_said,
         no_query_fails_and_none_mixes_generations_while_others_are_published,
         whatever_a_load_ends_in_the_old_generation_serves,
@@ -877,6 +976,23 @@ async fn what_killed_loaders_left_is_removed_and_never_serves() {
     load(&edge(dir.path()), 0..4).await;
     assert_eq!(std::fs::read_dir(&generations).unwrap().count(), 2);
     assert_eq!(edge(dir.path()).current(&CatalogName::default()).await.unwrap().info().products, 4);
+}
+
+#[tokio::test]
+async fn a_generation_without_keywords_is_searched_and_not_begun_with() {
+    let (dir, catalog) = (tempfile::tempdir().unwrap(), CatalogName::default());
+    load(&edge(dir.path()), 0..30).await;
+    let manifest = manifest(&dir.path().join("default"));
+    let mut before: serde_json::Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
+    assert!(before.as_object_mut().unwrap().remove("keywords").is_some());
+    std::fs::write(&manifest, before.to_string()).unwrap();
+    let generation = edge(dir.path()).current(&catalog).await.unwrap();
+    assert!(generation.info().keywords().is_none());
+    assert_eq!(found(&*generation, query_of_two()).await.len(), 30);
+    let index = edge(dir.path());
+    let builder = index.build(&catalog, &model(), &schema(), Start::Serving).await.unwrap();
+    let Origin::Nothing(why) = builder.origin() else { panic!("{:?}", builder.origin()) };
+    assert!(why.contains("no keywords"), "{why}");
 }
 
 #[tokio::test]

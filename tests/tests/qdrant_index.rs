@@ -60,7 +60,15 @@ async fn serving(place: &TestIndex) -> usize {
 
 fn query() -> IndexQuery {
     let nearest = QueryVector { target: Target::Image, embedding: embedding("p1.jpg"), share: 1.0 };
-    IndexQuery { vectors: vec![nearest], filter: None, exclude: Vec::new(), offset: 0, limit: 10, score_min: None }
+    IndexQuery {
+        vectors: vec![nearest],
+        keywords: None,
+        filter: None,
+        exclude: Vec::new(),
+        offset: 0,
+        limit: 10,
+        score_min: None,
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that panics has failed")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::{
         Arc, Mutex, PoisonError,
@@ -21,6 +21,7 @@ use crate::{
         Digest, Generation, GenerationBuilder, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, Origin,
         ProductIndex, SealedGeneration, Similarity, Start, Target,
     },
+    keywords::{self, KeptWords, Keywords, rarity},
     product::{AttributeSpec, AttributeType, AttributeValue, CatalogName, Money, Product, ProductId, Schema},
     signal::{Photo, QueryText},
 };
@@ -169,8 +170,13 @@ impl ProductIndex for MemoryIndex {
         schema: &Schema,
         _: Start,
     ) -> Result<Box<dyn GenerationBuilder>, IndexError> {
-        let info =
-            GenerationInfo { id: "memory".to_owned(), model: model.clone(), schema: schema.clone(), products: 0 };
+        let info = GenerationInfo {
+            id: "memory".to_owned(),
+            model: model.clone(),
+            schema: schema.clone(),
+            products: 0,
+            keywords: Some(KeptWords { version: keywords::VERSION, common: BTreeSet::new() }),
+        };
         Ok(Box::new(MemoryBuilder {
             catalogs: Arc::clone(&self.catalogs),
             catalog: catalog.clone(),
@@ -237,7 +243,9 @@ impl Generation for MemoryGeneration {
             !query.exclude.contains(&indexed.product.id)
                 && query.filter.as_ref().is_none_or(|filter| matches(filter, &indexed.product))
         };
-        let mut hits: Vec<_> = self.products.values().filter(wanted).map(|indexed| hit(&query, indexed)).collect();
+        let rarities = self.rarities(&query);
+        let hit = |indexed| hit(&query, &rarities, self.info.products, indexed);
+        let mut hits: Vec<_> = self.products.values().filter(wanted).map(hit).collect();
         hits.retain(|hit| query.score_min.is_none_or(|score_min| hit.score >= score_min));
         hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.product.id.cmp(&b.product.id)));
         Ok(hits.into_iter().skip(query.offset).take(query.limit).collect())
@@ -254,7 +262,20 @@ impl Generation for MemoryGeneration {
     }
 }
 
-fn hit(query: &IndexQuery, indexed: &IndexedProduct) -> Hit {
+impl MemoryGeneration {
+    /// How rare each word of a query is.
+    fn rarities(&self, query: &IndexQuery) -> BTreeMap<u32, f32> {
+        let Some(wanted) = &query.keywords else { return BTreeMap::new() };
+        let kept: Vec<_> = self.products.values().map(|indexed| Keywords::of_product(&indexed.product)).collect();
+        let rarity = |(word, _)| {
+            let having = kept.iter().filter(|keywords| keywords.weight(word).is_some()).count();
+            (word, rarity(kept.len(), having))
+        };
+        wanted.keywords.iter().map(rarity).collect()
+    }
+}
+
+fn hit(query: &IndexQuery, rarities: &BTreeMap<u32, f32>, products: usize, indexed: &IndexedProduct) -> Hit {
     let similarities: Vec<_> = query
         .vectors
         .iter()
@@ -271,8 +292,15 @@ fn hit(query: &IndexQuery, indexed: &IndexedProduct) -> Hit {
             }
         })
         .collect();
-    let score = query.vectors.iter().zip(&similarities).map(|(vector, found)| vector.share * found.cosine).sum();
-    Hit { product: indexed.product.clone(), score, similarities }
+    let by_vectors: f32 =
+        query.vectors.iter().zip(&similarities).map(|(vector, found)| vector.share * found.cosine).sum();
+    let in_words = query.keywords.as_ref().map(|wanted| {
+        let kept = Keywords::of_product(&indexed.product);
+        let word = |(word, weight)| Some(weight * kept.weight(word)? * rarities.get(&word)?);
+        (keywords::similarity(wanted.keywords.iter().filter_map(word).sum(), products), wanted.share)
+    });
+    let score = by_vectors + in_words.map_or(0.0, |(similarity, share)| similarity * share);
+    Hit { product: indexed.product.clone(), score, similarities, keywords: in_words.map(|(similarity, _)| similarity) }
 }
 
 /// Whether a product meets a filter: the reference for what an index does with it.

@@ -61,6 +61,7 @@ async fn finds_itself(generation: &dyn Generation, probe: &Probe) -> Result<bool
     let Some(embedding) = probe.embedding.as_ref().or(pictures.first()) else { return Ok(false) };
     let query = IndexQuery {
         vectors: vec![QueryVector { target: Target::Image, embedding: embedding.clone(), share: 1.0 }],
+        keywords: None,
         filter: None,
         exclude: Vec::new(),
         offset: 0,

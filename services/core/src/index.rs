@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use crate::{
     embed::{Embedding, ModelInfo},
     filter::ResolvedFilter,
+    keywords::{self, KeptWords, Keywords},
     product::{CatalogName, Product, ProductId, Schema},
 };
 
@@ -36,6 +37,15 @@ pub struct GenerationInfo {
     pub schema: Schema,
     /// How many products it has.
     pub products: usize,
+    /// How the words of its products are kept, if they are: a generation that was made before there were keywords has none.
+    pub keywords: Option<KeptWords>,
+}
+
+impl GenerationInfo {
+    /// How the words of its products are kept, if they are such as this version makes.
+    pub fn keywords(&self) -> Option<&KeptWords> {
+        self.keywords.as_ref().filter(|kept| kept.version == keywords::VERSION)
+    }
 }
 
 /// A side of a product that a query is compared with.
@@ -54,7 +64,16 @@ pub struct QueryVector {
     pub target: Target,
     /// The vector.
     pub embedding: Embedding,
-    /// Its share of the score; the shares of a query sum to 1.
+    /// Its share of the score; the shares of a query, with that of its keywords, sum to 1.
+    pub share: f32,
+}
+
+/// The words of a query.
+#[derive(Debug, Clone)]
+pub struct QueryKeywords {
+    /// At least one.
+    pub keywords: Keywords,
+    /// Their share of the score.
     pub share: f32,
 }
 
@@ -63,6 +82,8 @@ pub struct QueryVector {
 pub struct IndexQuery {
     /// At least one, of different targets.
     pub vectors: Vec<QueryVector>,
+    /// For a generation that [keeps them](GenerationInfo::keywords).
+    pub keywords: Option<QueryKeywords>,
     /// Which products may be in the answer.
     pub filter: Option<ResolvedFilter>,
     /// Products that may not be in the answer.
@@ -98,10 +119,12 @@ pub struct Similarity {
 pub struct Hit {
     /// The product.
     pub product: Product,
-    /// Sum of the similarities' cosines by share, -1 to 1.
+    /// Sum of the similarities, and of what the keywords make, by share, -1 to 1.
     pub score: f32,
     /// One for each vector of the query that the product has a side for.
     pub similarities: Vec<Similarity>,
+    /// What the keywords of the query make of it, 0 to 1: see [`keywords::similarity`]. `None` if it has none.
+    pub keywords: Option<f32>,
 }
 
 /// Why the index did not answer.

@@ -2,7 +2,8 @@
 //!
 //! Nothing here knows gRPC, ONNX Runtime, Qdrant, the environment or the file system; adapters on the floors above do.
 //!
-//! - [`product`], [`filter`], [`signal`]: the words of the domain, checked when they are made.
+//! - [`product`], [`filter`], [`signal`]: the words of the domain, checked when they are made. [`keywords`]: what a product
+//!   is called, word by word.
 //! - [`embed`], [`index`]: the two ports, [`Embedder`](embed::Embedder) and [`ProductIndex`](index::ProductIndex).
 //! - [`search`]: the main use case. [`gate`]: what a new generation must show before it serves. [`generations`]: which
 //!   ones are kept, and how to go back.
@@ -21,6 +22,7 @@ pub mod gate;
 pub mod generations;
 pub mod index;
 mod invalid;
+pub mod keywords;
 pub mod limits;
 pub mod meter;
 mod page_token;

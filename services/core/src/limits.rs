@@ -36,5 +36,9 @@ pub const PRODUCT_ID_BYTES_MAX: usize = 256;
 pub const KEYWORD_BYTES_MAX: usize = 256;
 /// Longest stored text of a product (a description, a link), in bytes.
 pub const PROSE_BYTES_MAX: usize = 64 * 1024;
+/// Most different words of one product that are kept to be found by.
+pub const KEYWORDS_OF_PRODUCT_MAX: usize = 256;
+/// Most different words of one search that are looked for.
+pub const KEYWORDS_OF_QUERY_MAX: usize = 64;
 /// Most pictures of one product.
 pub const PICTURES_MAX: usize = 16;

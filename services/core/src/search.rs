@@ -14,7 +14,8 @@ use crate::{
     Invalid,
     embed::{CallContext, EmbedError, Embedder, Embedding},
     filter::{Filter, ResolvedFilter},
-    index::{Generation, Hit, IndexError, IndexQuery, ProductIndex, QueryVector, Target},
+    index::{Generation, Hit, IndexError, IndexQuery, ProductIndex, QueryKeywords, QueryVector, Target},
+    keywords::Keywords,
     limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, RESULTS_MAX, SIGNALS_MAX},
     meter,
     page_token::{self, QueryKey},
@@ -160,6 +161,8 @@ pub struct SearchConfig {
     /// How much a product's text counts against its pictures in a search by words; a search by photo has its
     /// pictures only.
     pub text_share: f32,
+    /// How much the words themselves count in a search by words, against what they mean.
+    pub keyword_share: f32,
     /// Size of the cache of answers, in bytes; 0 remembers none.
     pub response_cache_bytes_max: u64,
     /// How long an answer is remembered.
@@ -255,8 +258,14 @@ impl Search {
         call: CallContext,
     ) -> Result<SearchResponse, SearchError> {
         let (vectors, embedding) = timed(self.query_vectors(&request.signals, generation, call)).await;
+        let mut vectors = vectors?;
+        let keywords = self.query_keywords(&request.signals, generation);
+        for vector in &mut vectors {
+            vector.share *= 1.0 - keywords.as_ref().map_or(0.0, |keywords| keywords.share);
+        }
         let query = IndexQuery {
-            vectors: vectors?,
+            vectors,
+            keywords,
             filter,
             exclude: products(&request.signals).cloned().collect(),
             offset: page.offset,
@@ -312,18 +321,31 @@ impl Search {
             let terms = signals.iter().zip(&embeddings).filter(move |(signal, _)| wanted(&signal.source));
             terms.map(|(signal, embedding)| (embedding, signal.weight.get()))
         };
-        let is_text = |source: &SignalSource| matches!(source, SignalSource::Text(_));
         let image = Embedding::weighted_sum(weighted(|_| true))
             .ok_or_else(|| Invalid::new("signals", "cancel each other out: their weighted sum is zero"))?;
         let text = Embedding::weighted_sum(weighted(is_text));
 
-        let total: f32 = weighted(|_| true).map(|(_, weight)| weight.abs()).sum();
-        let in_words: f32 = weighted(is_text).map(|(_, weight)| weight.abs()).sum();
-        let text_share = if text.is_some() { self.config.text_share * in_words / total } else { 0.0 };
+        let text_share = if text.is_some() { self.config.text_share * share_in_words(signals) } else { 0.0 };
         let image = QueryVector { target: Target::Image, embedding: image, share: 1.0 - text_share };
         let text = text.filter(|_| text_share > 0.0);
         let text = text.map(|embedding| QueryVector { target: Target::Text, embedding, share: text_share });
         Ok(std::iter::once(image).chain(text).collect())
+    }
+
+    /// The words to look for: those that the products are to have. `None` if there are none, or the generation knows of none.
+    fn query_keywords(&self, signals: &[Signal], generation: &dyn Generation) -> Option<QueryKeywords> {
+        let share = self.config.keyword_share * share_in_words(signals);
+        let kept = generation.info().keywords().filter(|_| share > 0.0)?;
+        let texts = signals.iter().filter_map(|signal| match &signal.source {
+            SignalSource::Text(text) => Some((text.as_str(), signal.weight.get())),
+            SignalSource::Photo(_) | SignalSource::Product(_) | SignalSource::Embedding(_) => None,
+        });
+        let texts: Vec<_> = texts.filter(|(_, weight)| *weight > 0.0).collect();
+        // The heaviest counts in full: the share says how much words count.
+        let heaviest = texts.iter().map(|(_, weight)| *weight).fold(0.0, f32::max);
+        let keywords = Keywords::of_query(texts.into_iter().map(|(text, weight)| (text, weight / heaviest)));
+        let keywords = keywords.without(&kept.common);
+        (!keywords.is_empty()).then_some(QueryKeywords { keywords, share })
     }
 
     async fn signal_vector(
@@ -424,6 +446,17 @@ fn check(request: &SearchRequest) -> Result<usize, Invalid> {
     }
 }
 
+fn is_text(source: &SignalSource) -> bool {
+    matches!(source, SignalSource::Text(_))
+}
+
+/// The share of texts in the weights of all signals, 0 to 1.
+fn share_in_words(signals: &[Signal]) -> f32 {
+    let weight = |signal: &Signal| signal.weight.get().abs();
+    let in_words: f32 = signals.iter().filter(|signal| is_text(&signal.source)).map(weight).sum();
+    in_words / signals.iter().map(weight).sum::<f32>()
+}
+
 fn products(signals: &[Signal]) -> impl Iterator<Item = &ProductId> {
     signals.iter().filter_map(|signal| match &signal.source {
         SignalSource::Product(id) => Some(id),
@@ -460,8 +493,12 @@ mod tests {
         signal::{Photo, QueryText, Weight},
     };
 
-    const CONFIG: SearchConfig =
-        SearchConfig { text_share: 0.5, response_cache_bytes_max: 1 << 20, response_cache_ttl: Duration::from_mins(1) };
+    const CONFIG: SearchConfig = SearchConfig {
+        text_share: 0.5,
+        keyword_share: 0.2,
+        response_cache_bytes_max: 1 << 20,
+        response_cache_ttl: Duration::from_mins(1),
+    };
 
     fn call() -> CallContext {
         CallContext::interactive(Instant::now() + Duration::from_secs(30))
@@ -565,6 +602,39 @@ mod tests {
         let computed = search.search(request(vec![text("thing 7", 1.0)]), bypassing).await.unwrap();
         assert_eq!(ids(&first), ids(&computed));
         assert_eq!(embedder.calls(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_called_so_leads_if_words_count_and_are_not_common() {
+        let (embedder, index) = (Arc::new(FakeEmbedder::default()), Arc::new(MemoryIndex::default()));
+        let called = |id: &str, title: &str| {
+            let embedding = fakes::embedding("the same");
+            let product = fakes::product(id, title, 1);
+            IndexedProduct {
+                product,
+                image_embeddings: vec![embedding.clone()],
+                text_embedding: embedding,
+                digest: None,
+            }
+        };
+        let products = vec![called("a", "chair Alva"), called("b", "chair Berit"), called("c", "chair Clio")];
+        fakes::load(&*index, embedder.model(), products).await;
+        let find = async |keyword_share: f32, signals: Vec<Signal>| {
+            let config = SearchConfig { keyword_share, ..CONFIG };
+            let search = Search::new(Arc::<FakeEmbedder>::clone(&embedder), Arc::<MemoryIndex>::clone(&index), config);
+            let hits = search.search(request(signals), call()).await.unwrap().hits;
+            (hits[0].product.id.to_string(), hits[0].keywords, hits[0].score)
+        };
+        let (first, keywords, score) = find(0.5, vec![text("berit", 1.0)]).await;
+        let (_, none, by_vectors) = find(0.0, vec![text("berit", 1.0)]).await;
+        assert_eq!((first.as_str(), none), ("b", None));
+        assert!((score - f32::midpoint(by_vectors, keywords.unwrap())).abs() < 1e-6);
+        // What is not wanted is not looked for, and a photo has no words.
+        assert_eq!(find(0.5, vec![text("clio", 2.0), text("berit", -1.0)]).await.0, "c");
+        let photo = Photo::new(Bytes::from_static(b"a photo"), None).unwrap();
+        let photo = Signal { source: SignalSource::Photo(photo), weight: Weight::default() };
+        assert_eq!(find(0.5, vec![photo.clone()]).await.1, None);
+        assert_eq!(find(0.5, vec![photo, text("!", 1.0)]).await.1, None);
     }
 
     #[tokio::test]

@@ -208,7 +208,8 @@ mod tests {
         let nested = |parts: [ResolvedFilter; 2]| ResolvedFilter::All(vec![ResolvedFilter::All(parts.into())]);
         let query = |filter, exclude: &[ProductId]| {
             let (vectors, exclude) = (Vec::new(), exclude.to_vec());
-            let mut query = IndexQuery { vectors, filter, exclude, offset: 0, limit: 10, score_min: None };
+            let mut query =
+                IndexQuery { vectors, keywords: None, filter, exclude, offset: 0, limit: 10, score_min: None };
             of_query(&mut query, &Schema::default())
         };
         let id = ProductId::new("7", "id").unwrap();

@@ -2,6 +2,9 @@
 
 use vitrine_core::index::Origin;
 
+/// Why the files of a generation are of no use whose products have no keywords, or others.
+pub(crate) const OTHER_KEYWORDS: &str = "its products have no keywords, or those of another version";
+
 /// Nobody wanted anything else.
 pub(crate) fn asked_for() -> Origin {
     Origin::Nothing("all products were to be made anew".to_owned())

@@ -25,6 +25,9 @@ pub(crate) fn vector_name(target: Target) -> &'static str {
     }
 }
 
+/// Name of the sparse vector of a product's words.
+pub(crate) const KEYWORDS: &str = "keywords";
+
 /// The point of a product: a hash of its identifier, since points are named by UUID.
 pub(crate) fn point_id(id: &ProductId) -> Uuid {
     let mut bytes = [0; 16];

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, hash::Hash, iter};
 
-use vitrine_core::index::{IndexQuery, QueryVector, Similarity, Target};
+use vitrine_core::{
+    index::{IndexQuery, QueryVector, Similarity, Target},
+    keywords,
+};
 
 /// Fewest candidates that the search of any graph keeps in hand; more find more of the true neighbours.
 /// 128: Qdrant's own default is 100, and a page of products is read by people who notice what is missing.
@@ -41,58 +44,74 @@ pub(crate) fn candidate_counts(wanted: usize) -> impl Iterator<Item = usize> {
     iter::successors(Some(more(wanted)), move |count| (*count < CANDIDATES_MAX).then(|| more(*count)))
 }
 
-/// The candidates of all vectors of a query, with what each vector makes of each.
+/// The candidates of all vectors of a query and of its keywords, with what each of them makes of each.
 #[derive(Debug)]
 pub(crate) struct Union<I> {
-    vectors: usize,
-    cosines: HashMap<I, Vec<Option<f32>>>,
+    /// How many vectors there are, and one for the keywords, if there are any.
+    sides: usize,
+    similarities: HashMap<I, Vec<Option<f32>>>,
 }
 
 impl<I: Copy + Eq + Hash> Union<I> {
     /// Of none yet.
-    pub(crate) fn new(vectors: usize) -> Self {
-        Self { vectors, cosines: HashMap::new() }
+    pub(crate) fn new(query: &IndexQuery) -> Self {
+        Self { sides: query.vectors.len() + usize::from(query.keywords.is_some()), similarities: HashMap::new() }
     }
 
-    /// Takes in what each vector found.
+    /// Takes in what each vector found, and then the keywords.
     pub(crate) fn add_all(&mut self, lists: &[Vec<(I, f32)>]) {
         for (nth, list) in lists.iter().enumerate() {
             self.add_list(nth, list);
         }
     }
 
-    /// Takes in what the `nth` vector makes of candidates; what is known stays.
+    /// Takes in what the `nth` of them makes of candidates; what is known stays.
     pub(crate) fn add_list(&mut self, nth: usize, list: &[(I, f32)]) {
-        for (id, cosine) in list {
-            self.add(nth, *id, *cosine);
+        for (id, similarity) in list {
+            self.add(nth, *id, *similarity);
         }
     }
 
-    fn add(&mut self, nth: usize, id: I, cosine: f32) {
-        let known = self.cosines.entry(id).or_insert_with(|| vec![None; self.vectors]);
+    fn add(&mut self, nth: usize, id: I, similarity: f32) {
+        let known = self.similarities.entry(id).or_insert_with(|| vec![None; self.sides]);
         if let Some(slot) = known.get_mut(nth) {
-            slot.get_or_insert(within_one(cosine));
+            slot.get_or_insert(within_one(similarity));
         }
     }
 
-    /// The candidates of other vectors that the `nth` has said nothing of.
+    /// The candidates of others that the `nth` has said nothing of.
     pub(crate) fn missing(&self, nth: usize) -> impl Iterator<Item = I> {
-        self.cosines.iter().filter(move |(_, known)| known.get(nth).is_some_and(Option::is_none)).map(|(id, _)| *id)
+        let unknown = move |known: &Vec<Option<f32>>| known.get(nth).is_some_and(Option::is_none);
+        self.similarities.iter().filter(move |(_, known)| unknown(known)).map(|(id, _)| *id)
     }
 
-    /// Each candidate with the sum of its cosines by share.
-    pub(crate) fn candidates(&self, vectors: &[QueryVector]) -> Vec<Candidate<I>> {
+    /// Each candidate with the sum of its similarities by share. What has said nothing of one, though it was asked, makes nothing
+    /// of it.
+    pub(crate) fn candidates(&self, query: &IndexQuery) -> Vec<Candidate<I>> {
         let candidate = |(id, known): (&I, &Vec<Option<f32>>)| {
-            let cosines: Vec<f32> = known.iter().map(|cosine| cosine.unwrap_or_default()).collect();
-            let score = vectors.iter().zip(&cosines).map(|(vector, cosine)| vector.share * cosine).sum();
-            Candidate { id: *id, score, cosines }
+            let similarities: Vec<f32> = known.iter().map(|similarity| similarity.unwrap_or_default()).collect();
+            let score = shares(query).zip(&similarities).map(|(share, similarity)| share * similarity).sum();
+            Candidate { id: *id, score, similarities }
         };
-        self.cosines.iter().map(candidate).collect()
+        self.similarities.iter().map(candidate).collect()
     }
 }
 
-/// Whether the page of a query is among these candidates, whatever a search for more would find. Each vector found at most `count`,
-/// best first: what none has found scores no more than the last of all. This is the threshold algorithm of Fagin, Lotem and
+/// The share of each vector of a query, and then of its keywords.
+fn shares(query: &IndexQuery) -> impl Iterator<Item = f32> + '_ {
+    let vectors = query.vectors.iter().map(|vector| vector.share);
+    vectors.chain(query.keywords.iter().map(|keywords| keywords.share))
+}
+
+/// Makes similarities of what Qdrant scored by keywords, among so many products.
+pub(crate) fn to_similarities<I>(scored: &mut [(I, f32)], products: usize) {
+    for (_, score) in scored {
+        *score = keywords::similarity(*score, products);
+    }
+}
+
+/// Whether the page of a query is among these candidates, whatever a search for more would find. Each vector, and then the
+/// keywords, found at most `count`, best first: what none has found scores no more than the last of all. This is the threshold algorithm of Fagin, Lotem and
 /// Naor, *Optimal aggregation algorithms for middleware*, 2001.
 pub(crate) fn is_page_settled<I>(
     candidates: &[Candidate<I>],
@@ -100,12 +119,17 @@ pub(crate) fn is_page_settled<I>(
     lists: &[Vec<(I, f32)>],
     count: usize,
 ) -> bool {
+    let by_vectors = lists.get(..query.vectors.len()).unwrap_or(lists);
     // Every product has something for each vector. So either there are no others, or a graph with gaps did not come to them.
-    if lists.iter().any(|list| list.len() < count) {
-        return lists.iter().all(|list| list.len() < count);
+    if by_vectors.iter().any(|list| list.len() < count) {
+        return by_vectors.iter().all(|list| list.len() < count);
     }
-    let last = |list: &Vec<(I, f32)>| list.last().map_or(1.0, |(_, cosine)| within_one(*cosine));
-    let others_max = query.vectors.iter().zip(lists).map(|(vector, list)| vector.share * last(list)).sum();
+    // Those who do not have one of the words are not in the list of the keywords, which misses nobody else.
+    let last = |list: &Vec<(I, f32)>| match list.last() {
+        Some((_, similarity)) if list.len() >= count => within_one(*similarity),
+        Some(_) | None => 0.0,
+    };
+    let others_max = shares(query).zip(lists).map(|(share, list)| share * last(list)).sum();
     let better = candidates.iter().filter(|candidate| candidate.score > others_max).count();
     better >= query.wanted() || query.score_min.is_some_and(|score_min| score_min > others_max)
 }
@@ -115,17 +139,17 @@ pub(crate) fn is_page_settled<I>(
 pub(crate) struct Candidate<I> {
     /// The point.
     pub(crate) id: I,
-    /// Sum of the cosines by share.
+    /// Sum of the similarities by share.
     pub(crate) score: f32,
-    /// To each vector of the query, in order.
-    cosines: Vec<f32>,
+    /// To each vector of the query, in order, and to its keywords.
+    similarities: Vec<f32>,
 }
 
 impl<I> Candidate<I> {
     /// Of a query with one vector.
     pub(crate) fn of_one(vector: &QueryVector, id: I, cosine: f32) -> Self {
         let cosine = within_one(cosine);
-        Self { id, score: cosine * vector.share, cosines: vec![cosine] }
+        Self { id, score: cosine * vector.share, similarities: vec![cosine] }
     }
 
     /// How near each side of the product comes, as its score has it. `picture` says which of its pictures comes nearest to a
@@ -139,7 +163,12 @@ impl<I> Candidate<I> {
             let picture = if vector.target == Target::Image { picture(vector) } else { None };
             Similarity { target: vector.target, cosine: *cosine, picture }
         };
-        vectors.iter().zip(&self.cosines).map(similarity).collect()
+        vectors.iter().zip(&self.similarities).map(similarity).collect()
+    }
+
+    /// What the keywords of the query make of the product, if it has any.
+    pub(crate) fn keywords(&self, query: &IndexQuery) -> Option<f32> {
+        query.keywords.as_ref().and(self.similarities.last().copied())
     }
 }
 
@@ -163,7 +192,7 @@ pub(crate) fn nearest_picture<V: AsRef<[f32]>>(vector: &QueryVector, pictures: &
 
 #[cfg(test)]
 mod tests {
-    use vitrine_core::embed::Embedding;
+    use vitrine_core::{embed::Embedding, index::QueryKeywords, keywords::Keywords};
 
     use super::*;
 
@@ -171,19 +200,19 @@ mod tests {
         let embedding = Embedding::normalized(vec![1.0]).unwrap();
         let vector = |target, share| QueryVector { target, embedding: embedding.clone(), share };
         let vectors = vec![vector(Target::Image, 0.75), vector(Target::Text, 0.25)];
-        IndexQuery { vectors, filter: None, exclude: Vec::new(), offset, limit, score_min }
+        IndexQuery { vectors, keywords: None, filter: None, exclude: Vec::new(), offset, limit, score_min }
     }
 
     /// The candidates of these lists, each of which was scored by both vectors.
     fn scored(query: &IndexQuery, lists: &[Vec<(u8, f32)>], cosines: &[(u8, f32, f32)]) -> Vec<Candidate<u8>> {
-        let mut union = Union::new(lists.len());
+        let mut union = Union::new(query);
         union.add_all(lists);
         for (id, image, text) in cosines {
             union.add(0, *id, *image);
             union.add(1, *id, *text);
         }
         assert_eq!([0, 1].map(|nth| union.missing(nth).count()), [0, 0]);
-        union.candidates(&query.vectors)
+        union.candidates(query)
     }
 
     #[test]
@@ -242,12 +271,41 @@ mod tests {
     #[test]
     fn what_was_found_before_stays_when_a_wider_search_finds_other() {
         let query = query(0, 2, None);
-        let mut union = Union::new(2);
+        let mut union = Union::new(&query);
         union.add_all(&[vec![(1, 0.9)], vec![(1, 0.9)]]);
         union.add_all(&[vec![(2, 0.8)], vec![(2, 0.8), (1, 0.1)]]);
-        let mut scores: Vec<_> =
-            union.candidates(&query.vectors).into_iter().map(|found| (found.id, found.score)).collect();
+        let mut scores: Vec<_> = union.candidates(&query).into_iter().map(|found| (found.id, found.score)).collect();
         scores.sort_unstable_by_key(|(id, _)| *id);
         assert_eq!(scores, [(1, 0.9), (2, 0.8)]);
+    }
+
+    #[test]
+    fn keywords_count_by_their_share_and_what_has_none_of_them_is_not_in_their_list() {
+        let vectors = vec![QueryVector { share: 0.75, ..query(0, 1, None).vectors.swap_remove(0) }];
+        let keywords = Keywords::of_query([("boot", 1.0)]);
+        let keywords = Some(QueryKeywords { keywords, share: 0.25 });
+        let query = IndexQuery { vectors, keywords, ..query(0, 1, None) };
+        let by = |lists: &[Vec<(u8, f32)>]| {
+            let mut union = Union::new(&query);
+            union.add_all(lists);
+            union.candidates(&query)
+        };
+        // 1 has none of the words, 2 was only found by them.
+        let lists = [vec![(1, 0.8), (3, 0.4)], vec![(3, 0.9), (2, 0.5)]];
+        let mut found = by(&lists);
+        found.sort_unstable_by_key(|candidate| candidate.id);
+        let scores = found.iter().map(|candidate| (candidate.id, candidate.score, candidate.keywords(&query)));
+        assert_eq!(scores.collect::<Vec<_>>(), [(1, 0.6, Some(0.0)), (2, 0.125, Some(0.5)), (3, 0.525, Some(0.9))]);
+        // What was not found scores 0.425 at most, or 0.3 if all that have the words were found.
+        for (lists, score_min, settled) in [
+            (&lists, None, true),
+            (&lists, Some(0.4), true),
+            (&[vec![(1, 0.5), (3, 0.4)], vec![(3, 0.9), (2, 0.5)]], None, true),
+            (&[vec![(1, 0.5), (3, 0.4)], vec![(4, 0.2), (2, 0.2)]], None, true),
+            (&[vec![(1, 0.4), (3, 0.4)], vec![(4, 0.2), (2, 0.2)]], None, false),
+            (&[vec![(1, 0.5), (3, 0.4)], vec![(4, 0.2)]], None, true),
+        ] {
+            assert_eq!(is_page_settled(&by(lists), &IndexQuery { score_min, ..query.clone() }, lists, 2), settled);
+        }
     }
 }

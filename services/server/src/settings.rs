@@ -196,6 +196,10 @@ pub struct Flags {
     #[arg(long, value_name = "SHARE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_share: Option<String>,
+    /// How much the words themselves count in a search by words, against what they mean, 0 to 1. [default: 0.3]
+    #[arg(long, value_name = "SHARE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keyword_share: Option<String>,
     /// Pause between SIGTERM and refusing connections, in ms, for load balancers to notice. [default: 0]
     #[arg(long, value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -446,6 +450,8 @@ impl Reader {
             embedding_cache_bytes_max: self.number("embedding_cache_bytes_max", 64 << 20, 0..=1 << 40),
             search: SearchConfig {
                 text_share: self.share("text_share", 0.5),
+                // 0.3: more finds names and brands a little better, and descriptions in prose worse (`tests/catalogues.rs`).
+                keyword_share: self.share("keyword_share", 0.3),
                 response_cache_bytes_max: self.number("response_cache_bytes_max", 32 << 20, 0..=1 << 40),
                 // 30 s: people page back and forth within it, and stock is not yet stale after it.
                 response_cache_ttl: self.millis("response_cache_ttl_ms", 30_000, 0..=86_400_000),

@@ -174,7 +174,14 @@ fn read(
         return Err(damaged(path, "is damaged: its checksum is not that of its contents"));
     }
     let model = ModelInfo { fingerprint: header.model_fingerprint, dimensions: header.dimensions };
-    let info = GenerationInfo { id: header.generation, model, schema: header.schema, products: header.products };
+    let info = GenerationInfo {
+        id: header.generation,
+        model,
+        schema: header.schema,
+        products: header.products,
+        // They follow from the products, and are made when these are added.
+        keywords: None,
+    };
     Ok(Contents { catalog: header.catalog, info, checksum })
 }
 

@@ -1,6 +1,11 @@
 //! Filling a new generation.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
 use qdrant_edge::{
@@ -13,6 +18,7 @@ use vitrine_core::{
         Digest, Generation, GenerationBuilder, GenerationInfo, IndexError, IndexedProduct, Origin, SealedGeneration,
         Start,
     },
+    keywords::{Keywords, WordCounter},
     product::{CatalogName, ProductId, Schema},
 };
 
@@ -62,6 +68,7 @@ pub(super) struct EdgeBuilder {
     origin: Origin,
     /// What stays, if it has begun with what serves.
     staying: Option<Arc<Staying>>,
+    words: Arc<Mutex<WordCounter>>,
     /// Threads that build graphs; 0 is one for each core.
     threads: usize,
     pool: Arc<ComputePool>,
@@ -102,18 +109,22 @@ impl EdgeBuilder {
             (Start::Serving, Some(serving)) => {
                 let wanted = Wanted { model: &model, schema: &schema, quantisation };
                 let carried = carry(&catalog, serving, &directory, &wanted);
-                carried.map(|shard| (shard, Origin::Generation(serving.to_owned())))
+                carried.map(|(shard, words)| (shard, words, Origin::Generation(serving.to_owned())))
             }
         };
         let shard_path = directory.shard();
         let partial = Partial { name: name.clone(), catalog, directory: Some(directory), generations_kept, lock };
-        let (shard, origin) = match carried {
+        let (shard, words, origin) = match carried {
             Ok(carried) => carried,
-            Err(nothing) => (Shard::new(empty(&shard_path, &model, &schema, quantisation)?), nothing),
+            Err(nothing) => {
+                let empty = Shard::new(empty(&shard_path, &model, &schema, quantisation)?);
+                (empty, WordCounter::new(BTreeSet::new()), nothing)
+            }
         };
         let staying = matches!(origin, Origin::Generation(_)).then(Arc::default);
-        let info = GenerationInfo { id, model, schema, products: 0 };
-        Ok(Self { shard: Arc::new(shard), partial, info, origin, staying, threads, pool })
+        let info = GenerationInfo { id, model, schema, products: 0, keywords: None };
+        let (shard, words) = (Arc::new(shard), Arc::new(Mutex::new(words)));
+        Ok(Self { shard, partial, info, origin, staying, words, threads, pool })
     }
 }
 
@@ -159,13 +170,17 @@ impl GenerationBuilder for EdgeBuilder {
 
     async fn add(&self, products: Vec<IndexedProduct>) -> Result<(), IndexError> {
         let dimensions = self.info.model.dimensions;
-        let (shard, staying) = (Arc::clone(&self.shard), self.staying.clone());
+        let (shard, staying, words) = (Arc::clone(&self.shard), self.staying.clone(), Arc::clone(&self.words));
         blocking("add products", move || {
             refuse_misshapen(&products, dimensions)?;
             if let Some(staying) = staying {
                 staying.add(&products);
             }
-            let points = products.iter().map(|indexed| Ok(to_point(indexed)?.into()));
+            let points = products.iter().map(|indexed| {
+                let keywords = Keywords::of_product(&indexed.product);
+                let keywords = words.lock().unwrap_or_else(PoisonError::into_inner).keep(keywords);
+                Ok(to_point(indexed, &keywords)?.into())
+            });
             let points = PointInsertOperations::PointsList(points.collect::<Result<_, IndexError>>()?);
             let upsert = UpdateOperation::PointOperation(PointOperations::UpsertPoints(points));
             shard.with("add products", |shard| shard.update(upsert))
@@ -174,7 +189,8 @@ impl GenerationBuilder for EdgeBuilder {
     }
 
     async fn seal(self: Box<Self>) -> Result<Box<dyn SealedGeneration>, IndexError> {
-        let Self { shard, partial, mut info, staying, threads, pool, .. } = *self;
+        let Self { shard, partial, mut info, staying, words, threads, pool, .. } = *self;
+        info.keywords = Some(words.lock().unwrap_or_else(PoisonError::into_inner).kept());
         let in_use = || unavailable("seal a generation", "products are being added");
         let shard = Arc::into_inner(shard).ok_or_else(in_use)?;
         let staying = staying.map(|staying| Arc::into_inner(staying).ok_or_else(in_use)).transpose()?;

@@ -11,6 +11,7 @@ use vitrine_core::{
     Chain,
     embed::ModelInfo,
     index::{Digest, IndexError, Origin},
+    keywords::WordCounter,
     product::{ProductId, Schema},
 };
 
@@ -39,26 +40,27 @@ pub(super) struct Wanted<'a> {
     pub(super) quantisation: Quantisation,
 }
 
-/// Copies the serving generation's files to a new place and opens them. Out: the shard; or that there is nothing to begin with,
+/// Copies the serving generation's files to a new place and opens them. Out: the shard, and what counts words on; or that there is nothing to begin with,
 /// and then the new place is empty.
 pub(super) fn carry(
     catalog: &CatalogDirectory,
     serving: &str,
     to: &GenerationDirectory,
     wanted: &Wanted<'_>,
-) -> Result<Shard, Origin> {
+) -> Result<(Shard, WordCounter), Origin> {
     let from = catalog.generation(serving);
     let useless = |reason: String| Origin::Nothing(format!("generation {serving} cannot be copied: {reason}"));
     let info = from.read_info().map_err(|error| useless(Chain(&error).to_string()))?;
     if info.model != *wanted.model {
         return Err(nothing::of_this_model(serving));
     }
+    let kept = info.keywords().ok_or_else(|| useless(nothing::OTHER_KEYWORDS.to_owned()))?;
     if info.schema != *wanted.schema {
         return Err(Origin::Nothing(format!("the attributes of generation {serving} are others")));
     }
     let copied = from.copy_shard(to, LogFiles::Copied).map_err(|error| error.to_string());
     let opened = copied.and_then(|()| open(to, info.products, wanted.quantisation));
-    opened.map_err(|reason| {
+    opened.map(|shard| (shard, WordCounter::new(kept.common.clone()))).map_err(|reason| {
         let shard = to.shard();
         let emptied = fs::remove_dir_all(&shard).and_then(|()| fs::create_dir(&shard));
         let emptied = emptied.err().map(|error| format!("; {}: {error}", shard.display())).unwrap_or_default();

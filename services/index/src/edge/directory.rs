@@ -14,6 +14,7 @@ use vitrine_core::{
     embed::ModelInfo,
     generations::superseded,
     index::{GenerationInfo, IndexError},
+    keywords::KeptWords,
     product::{CatalogName, Schema},
 };
 
@@ -70,6 +71,8 @@ struct Manifest {
     dimensions: usize,
     schema: Schema,
     products: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keywords: Option<KeptWords>,
 }
 
 impl CatalogDirectory {
@@ -303,6 +306,7 @@ impl GenerationDirectory {
             dimensions: info.model.dimensions,
             schema: info.schema.clone(),
             products: info.products,
+            keywords: info.keywords.clone(),
         };
         fs::write(self.info(), serde_json::to_vec_pretty(&manifest)?)
     }
@@ -310,8 +314,8 @@ impl GenerationDirectory {
     pub(super) fn read_info(&self) -> Result<GenerationInfo, IndexError> {
         let manifest = || -> io::Result<Manifest> { Ok(serde_json::from_slice(&fs::read(self.info())?)?) };
         let manifest = manifest().map_err(failed(format!("read {}", self.info().display())))?;
-        let Manifest { id, model_fingerprint: fingerprint, dimensions, schema, products } = manifest;
-        Ok(GenerationInfo { id, model: ModelInfo { fingerprint, dimensions }, schema, products })
+        let Manifest { id, model_fingerprint: fingerprint, dimensions, schema, products, keywords } = manifest;
+        Ok(GenerationInfo { id, model: ModelInfo { fingerprint, dimensions }, schema, products, keywords })
     }
 
     fn info(&self) -> PathBuf {

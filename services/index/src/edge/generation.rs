@@ -21,7 +21,10 @@ use tokio::runtime::Handle;
 use vitrine_core::{
     compute::ComputePool,
     embed::Lane,
-    index::{Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, QueryVector, Target},
+    index::{
+        Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, QueryKeywords, QueryVector, Target,
+    },
+    keywords::Keywords,
     meter,
     product::ProductId,
 };
@@ -30,16 +33,18 @@ use super::{
     directory::{GenerationDirectory, ReadingCopy},
     filter::to_filter,
     graph,
-    point::{sides, to_digest, to_embeddings, to_product},
+    point::{sides, to_digest, to_embeddings, to_product, to_sparse},
     refused,
     way::{Among, Others, Searched, Way, category_width},
 };
 use crate::{
     error::{failed, unavailable},
     filter::{self, Clause},
-    payload::{category_key, point_after, point_id, vector_name},
+    payload::{KEYWORDS, category_key, point_after, point_id, vector_name},
     quantisation::Quantisation,
-    scoring::{CANDIDATES_MAX, Candidate, Union, candidate_counts, is_page_settled, nearest_picture, page},
+    scoring::{
+        CANDIDATES_MAX, Candidate, Union, candidate_counts, is_page_settled, nearest_picture, page, to_similarities,
+    },
 };
 
 /// A generation, open.
@@ -255,7 +260,7 @@ impl Shard {
         }
         let clause = clause.map(|clause| clause.without_empty(&|key| self.is_complete(key))).transpose()?;
         let candidates = match query.vectors.as_slice() {
-            [only] => {
+            [only] if query.keywords.is_none() => {
                 let found = self.nearest(only, self.way(clause, wanted, info)?, wanted)?.into_iter();
                 found.map(|(id, cosine)| Candidate::of_one(only, id, cosine)).collect()
             }
@@ -276,7 +281,8 @@ impl Shard {
                 Some(record) => nearest_picture(vector, &sides(record.vector.as_ref(), vector.target)),
                 None => Some(0),
             });
-            Some(Hit { product: products.remove(&candidate.id)?, score: candidate.score, similarities })
+            let (score, keywords) = (candidate.score, candidate.keywords(query));
+            Some(Hit { product: products.remove(&candidate.id)?, score, similarities, keywords })
         });
         Ok(hits.collect())
     }
@@ -294,14 +300,14 @@ impl Shard {
         Ok(empty == 0)
     }
 
-    /// The candidates of all vectors, each scored by all of them.
+    /// The candidates of all vectors and of the keywords, each scored by all of them.
     fn nearest_by_sum(
         &self,
         query: &IndexQuery,
         clause: Option<&Clause>,
         info: &GenerationInfo,
     ) -> Result<Vec<Candidate<PointId>>, IndexError> {
-        let (mut union, mut found) = (Union::new(query.vectors.len()), Vec::new());
+        let (mut union, mut found) = (Union::new(query), Vec::new());
         for (round, count) in candidate_counts(query.wanted()).enumerate() {
             // With a filter, a few more take about as long as the most.
             if clause.is_some() && round > 0 && count < CANDIDATES_MAX {
@@ -309,10 +315,13 @@ impl Shard {
             }
             let way = self.way(clause.cloned(), count, info)?;
             let lists = query.vectors.iter().map(|vector| self.nearest(vector, way.clone(), count));
-            let lists = lists.collect::<Result<Vec<_>, _>>()?;
+            let mut lists = lists.collect::<Result<Vec<_>, _>>()?;
+            if let Some(QueryKeywords { keywords, .. }) = &query.keywords {
+                lists.push(self.with_words(keywords, clause.cloned().map(to_filter), count, info.products)?);
+            }
             union.add_all(&lists);
-            self.score_missing(&query.vectors, &mut union)?;
-            found = union.candidates(&query.vectors);
+            self.score_missing(query, &mut union, info.products)?;
+            found = union.candidates(query);
             if is_page_settled(&found, query, &lists, count) {
                 break;
             }
@@ -320,9 +329,9 @@ impl Shard {
         Ok(found)
     }
 
-    /// Has each vector score what it did not find itself.
-    fn score_missing(&self, vectors: &[QueryVector], union: &mut Union<PointId>) -> Result<(), IndexError> {
-        for (nth, vector) in vectors.iter().enumerate() {
+    /// Has each vector, and the keywords, score what it did not find itself.
+    fn score_missing(&self, query: &IndexQuery, union: &mut Union<PointId>, products: usize) -> Result<(), IndexError> {
+        for nth in 0..=query.vectors.len() {
             let missing: Vec<PointId> = union.missing(nth).collect();
             if missing.is_empty() {
                 continue;
@@ -330,9 +339,31 @@ impl Shard {
             let limit = missing.len();
             let only = Filter::new_must(Condition::HasId(missing.into_iter().collect()));
             let exactly = SearchParams { exact: true, ..SearchParams::default() };
-            union.add_list(nth, &self.query(vector, Some(only), limit, exactly)?);
+            let scored = match (query.vectors.get(nth), &query.keywords) {
+                (Some(vector), _) => self.query(vector, Some(only), limit, exactly)?,
+                (None, Some(QueryKeywords { keywords, .. })) => {
+                    self.with_words(keywords, Some(only), limit, products)?
+                }
+                (None, None) => Vec::new(),
+            };
+            union.add_list(nth, &scored);
         }
         Ok(())
+    }
+
+    /// Those that pass and have some of these words, with how similar that makes them, best first.
+    fn with_words(
+        &self,
+        keywords: &Keywords,
+        filter: Option<Filter>,
+        limit: usize,
+        products: usize,
+    ) -> Result<Vec<(PointId, f32)>, IndexError> {
+        let words = NamedQuery::new(VectorInternal::Sparse(to_sparse(keywords)), KEYWORDS);
+        let words = ScoringQuery::Vector(QueryEnum::Nearest(words));
+        let mut found = self.scored(QueryRequest { filter, ..request(words, limit) })?;
+        to_similarities(&mut found, products);
+        Ok(found)
     }
 
     /// How to find so many of what passes.
@@ -491,7 +522,7 @@ mod tests {
     use super::*;
     use crate::edge::{
         graph::config,
-        point::{product_at, to_point},
+        point::{product_at, whole_point},
     };
 
     /// Product n is at n hundredths of a right angle from the query, and of the brand `even` or `odd`.
@@ -505,7 +536,7 @@ mod tests {
     fn what_passes_among_the_nearest_leads_and_others_follow_once_where_it_is_too_few() {
         let directory = tempfile::tempdir().unwrap();
         let shard = Shard::new(EdgeShard::new(directory.path(), config(2, Quantisation::None)).unwrap());
-        let points = (0..100).map(|number| to_point(&product(number)).unwrap().into()).collect();
+        let points = (0..100).map(|number| whole_point(&product(number)).into()).collect();
         let upsert = PointOperations::UpsertPoints(PointInsertOperations::PointsList(points));
         shard.with("fill", |shard| shard.update(UpdateOperation::PointOperation(upsert))).unwrap();
 

@@ -2,15 +2,15 @@
 
 use qdrant_edge::{
     AcornSearchParams, BinaryQuantizationConfig, CompressionRatio, Distance, EdgeConfig, EdgeOptimizersConfig,
-    EdgeVectorParams, HnswIndexConfig, MultiVectorConfig, ProductQuantizationConfig, QuantizationConfig,
-    QuantizationSearchParams, ScalarQuantizationConfig, ScalarType, SearchParams, VectorStorageDatatype,
-    external::ordered_float::OrderedFloat,
+    EdgeSparseVectorParams, EdgeVectorParams, HnswIndexConfig, Modifier, MultiVectorConfig, ProductQuantizationConfig,
+    QuantizationConfig, QuantizationSearchParams, ScalarQuantizationConfig, ScalarType, SearchParams,
+    VectorStorageDatatype, external::ordered_float::OrderedFloat,
 };
 use vitrine_core::index::Target;
 
 use crate::{
     GRAPH_KIB_MIN,
-    payload::vector_name,
+    payload::{KEYWORDS, vector_name},
     quantisation::Quantisation,
     scoring::{SEARCH_WIDTH_MIN, acorn_share_max},
 };
@@ -48,6 +48,7 @@ pub(super) fn config(dimensions: usize, quantisation: Quantisation) -> EdgeConfi
     let config = EdgeConfig::builder()
         .vector(vector_name(Target::Image), vector().multivector_config(MultiVectorConfig::default()).build())
         .vector(vector_name(Target::Text), vector().build())
+        .sparse_vector(KEYWORDS, keywords(quantisation))
         .hnsw_config(HnswIndexConfig {
             m: 16,
             ef_construct: if is_on_disk(quantisation) { BUILD_WIDTH_QUANTISED } else { BUILD_WIDTH },
@@ -69,6 +70,12 @@ pub(super) fn config(dimensions: usize, quantisation: Quantisation) -> EdgeConfi
         Some(quantized) => config.quantization_config(quantized).build(),
         None => config.build(),
     }
+}
+
+/// How the words of products are kept: how rare each is, Qdrant counts. Of 16 bits, as vectors are.
+fn keywords(quantisation: Quantisation) -> EdgeSparseVectorParams {
+    let params = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).datatype(VectorStorageDatatype::Float16);
+    params.on_disk(is_on_disk(quantisation)).build()
 }
 
 /// Whether vectors and what filters look at are read from disk. Beside quantised vectors the others only score a few

@@ -54,7 +54,7 @@ mod tests {
             filter::to_filter,
             generation::{nearest_to, request},
             graph::{config, nearest},
-            point::{path, product_at, to_point},
+            point::{path, product_at, whole_point},
         },
         filter::Clause,
         payload::point_id,
@@ -93,7 +93,7 @@ mod tests {
         let shard = EdgeShard::new(directory.path(), config).unwrap();
         let mut rng = Rng::with_seed(1);
         let products: Vec<_> = (0..PRODUCTS).map(|number| product(number, &mut rng)).collect();
-        let points = products.iter().map(|product| to_point(product).unwrap().into()).collect();
+        let points = products.iter().map(|product| whole_point(product).into()).collect();
         let upsert = PointOperations::UpsertPoints(PointInsertOperations::PointsList(points));
         shard.update(UpdateOperation::PointOperation(upsert)).unwrap();
         let path_of = AttributeSpec { kind: AttributeType::Path, currencies: [].into() };
@@ -101,7 +101,11 @@ mod tests {
         build(&shard, &schema, graphs).unwrap();
 
         let info = shard.info();
-        assert_eq!((info.points_count, info.indexed_vectors_count), (PRODUCTS, 2 * PRODUCTS));
+        assert_eq!(
+            (info.points_count, info.indexed_vectors_count),
+            (PRODUCTS, 3 * PRODUCTS),
+            "pictures, texts and words"
+        );
         assert_eq!(info.payload_schema.keys().collect::<Vec<_>>(), [&path("under.product_type")]);
         assert_eq!(shard.config().hnsw_config.payload_m, Some(CATEGORY_EDGES));
         let exactly = SearchParams { exact: true, ..SearchParams::default() };

@@ -2,18 +2,19 @@
 
 use qdrant_edge::{
     BoolIndexParams, FloatIndexParams, IntegerIndexParams, JsonPath, KeywordIndexParams, PayloadFieldSchema,
-    PayloadSchemaParams, PointId, PointStruct, Vector, VectorInternal, VectorStructInternal, Vectors,
+    PayloadSchemaParams, PointId, PointStruct, SparseVector, Vector, VectorInternal, VectorStructInternal, Vectors,
 };
 use vitrine_core::{
     embed::Embedding,
     index::{Digest, IndexError, IndexedProduct, Target},
+    keywords::Keywords,
     product::{Product, Schema},
 };
 
 use super::graph::is_on_disk;
 use crate::{
     error::unavailable,
-    payload::{self, DIGEST, IndexKind, point_id, to_payload, vector_name},
+    payload::{self, DIGEST, IndexKind, KEYWORDS, point_id, to_payload, vector_name},
     quantisation::Quantisation,
 };
 
@@ -57,17 +58,26 @@ pub(super) fn category_index(schema: &Schema, quantisation: Quantisation) -> Opt
     payload::category_key(schema).map(|key| (path(&key), typed))
 }
 
-/// The point of a product with its vectors.
-pub(super) fn to_point(indexed: &IndexedProduct) -> Result<PointStruct, IndexError> {
+/// The point of a product with its vectors, and with those of its words that are to be kept.
+pub(super) fn to_point(indexed: &IndexedProduct, keywords: &Keywords) -> Result<PointStruct, IndexError> {
+    let refused = |error| unavailable(format!("index product `{}`", indexed.product.id), error);
     let images: Vec<Vec<f32>> = indexed.image_embeddings.iter().map(|embedding| embedding.values().to_vec()).collect();
-    let images = Vector::new_multi(images);
-    let images = images.map_err(|error| unavailable(format!("index product `{}`", indexed.product.id), error))?;
-    let vectors = Vectors::new_named([
-        (vector_name(Target::Image), images),
+    let mut vectors = vec![
+        (vector_name(Target::Image), Vector::new_multi(images).map_err(refused)?),
         (vector_name(Target::Text), Vector::new_dense(indexed.text_embedding.values().to_vec())),
-    ]);
+    ];
+    if !keywords.is_empty() {
+        vectors.push((KEYWORDS, Vector(VectorInternal::Sparse(to_sparse(keywords)))));
+    }
+    let vectors = Vectors::new_named(vectors);
     let payload = serde_json::Value::Object(to_payload(indexed)?);
     Ok(PointStruct::new(PointId::Uuid(point_id(&indexed.product.id)), vectors, payload))
+}
+
+/// Words as a sparse vector.
+pub(super) fn to_sparse(keywords: &Keywords) -> SparseVector {
+    let (indices, values) = keywords.iter().unzip();
+    SparseVector { indices, values }
 }
 
 /// The product in a payload.
@@ -108,4 +118,10 @@ pub(super) fn product_at(
     let attributes = [(name.to_owned(), value)].into();
     let product = Product { id, title, description: String::new(), link: String::new(), image_links, attributes };
     IndexedProduct { product, image_embeddings: vec![embedding.clone()], text_embedding: embedding, digest: None }
+}
+
+/// A product's point for tests, with all its words.
+#[cfg(test)]
+pub(super) fn whole_point(indexed: &IndexedProduct) -> PointStruct {
+    to_point(indexed, &Keywords::of_product(&indexed.product)).unwrap()
 }

@@ -33,9 +33,10 @@ use std::{
 use async_trait::async_trait;
 use qdrant_client::qdrant::{
     AliasOperations, BinaryQuantization, CollectionStatus, CompressionRatio, CreateAlias, CreateCollection, Datatype,
-    Distance, HnswConfigDiff, MultiVectorComparator, MultiVectorConfig, OptimizersConfigDiff, ProductQuantization,
-    QuantizationConfig, QuantizationType, RenameAlias, ScalarQuantization, StrictModeConfig, VectorParams,
-    VectorParamsMap, VectorsConfig, alias_operations::Action, quantization_config::Quantization, vectors_config,
+    Distance, HnswConfigDiff, Modifier, MultiVectorComparator, MultiVectorConfig, OptimizersConfigDiff,
+    ProductQuantization, QuantizationConfig, QuantizationType, RenameAlias, ScalarQuantization, SparseIndexConfig,
+    SparseVectorConfig, SparseVectorParams, StrictModeConfig, VectorParams, VectorParamsMap, VectorsConfig,
+    alias_operations::Action, quantization_config::Quantization, vectors_config,
 };
 use tokio::{
     runtime::Handle,
@@ -51,6 +52,7 @@ use vitrine_core::{
         Digest, Generation, GenerationBuilder, GenerationInfo, IndexError, IndexedProduct, Origin, SealedGeneration,
         Start, Target,
     },
+    keywords::{KeptWords, Keywords, WordCounter},
     product::{CatalogName, ProductId, Schema},
 };
 
@@ -67,7 +69,7 @@ use crate::{
     GRAPH_KIB_MIN,
     error::{failed, unavailable},
     nothing,
-    payload::{payload_indexes, point_id, vector_name},
+    payload::{KEYWORDS, payload_indexes, point_id, vector_name},
     quantisation::Quantisation,
     refuse_misshapen,
     staying::Staying,
@@ -257,15 +259,17 @@ impl Unpublished {
         Self { site, collection, replaces, beating: beating.abort_handle(), discarded: true }
     }
 
-    /// What can be begun with.
-    async fn origin(&self, model: &ModelInfo) -> Result<Origin, IndexError> {
-        let Some(serving) = &self.replaces.collection else { return Ok(nothing::serves()) };
+    /// What can be begun with, and how its words are kept, if they are such as this version makes.
+    async fn origin(&self, model: &ModelInfo) -> Result<(Origin, Option<KeptWords>), IndexError> {
+        let Some(serving) = &self.replaces.collection else { return Ok((nothing::serves(), None)) };
         let described = self.site.connection.describe(serving).await?.and_then(Description::read).transpose()?;
         let id = generation_id(&self.site.catalog, serving);
         let Some(info) = id.zip(described).and_then(|(id, description)| description.into_info(id)) else {
-            return Ok(Origin::Nothing("what serves is no whole generation".to_owned()));
+            return Ok((Origin::Nothing("what serves is no whole generation".to_owned()), None));
         };
-        Ok(if info.model == *model { Origin::Generation(info.id) } else { nothing::of_this_model(&info.id) })
+        let kept = info.keywords().cloned();
+        let same = info.model == *model;
+        Ok((if same { Origin::Generation(info.id) } else { nothing::of_this_model(&info.id) }, kept))
     }
 
     /// Makes the collection searchable by its attributes. Before the first product: indexes are cheap to keep and dear to
@@ -331,6 +335,7 @@ pub(super) struct QdrantBuilder {
     origin: Origin,
     /// What stays of the collection's points, if it has those of what it begins with.
     staying: Option<Staying>,
+    words: Mutex<WordCounter>,
     /// What makes a generation of the whole collection.
     open: Open,
 }
@@ -366,19 +371,27 @@ impl QdrantBuilder {
         let unpublished = Unpublished::new(site, name, replaces);
         unpublished.site.give_way(&unpublished.collection).await?;
         unpublished.index_fields(schema).await?;
-        let origin = match start {
-            Start::Empty => nothing::asked_for(),
+        let (origin, kept) = match start {
+            Start::Empty => (nothing::asked_for(), None),
             Start::Serving => unpublished.origin(model).await?,
         };
-        let staying = match &origin {
-            Origin::Generation(serving) => {
+        let staying = match (&origin, &kept) {
+            (Origin::Generation(serving), Some(_)) => {
                 let from = collection(&unpublished.site.catalog, serving);
                 unpublished.carry_over(&from, (&create, schema)).await?
             }
-            Origin::Nothing(_) => None,
+            (Origin::Generation(from), None) => {
+                let reason = nothing::OTHER_KEYWORDS;
+                tracing::warn!(from, reason, "copying its products; the server builds the graph again");
+                None
+            }
+            (Origin::Nothing(_), _) => None,
         };
-        let info = GenerationInfo { id, model: model.clone(), schema: schema.clone(), products: 0 };
-        Ok(Self { unpublished, info, origin, staying, open })
+        // What is copied is counted once more.
+        let common = kept.filter(|_| staying.is_some()).map(|kept| kept.common).unwrap_or_default();
+        let words = Mutex::new(WordCounter::new(common));
+        let info = GenerationInfo { id, model: model.clone(), schema: schema.clone(), products: 0, keywords: None };
+        Ok(Self { unpublished, info, origin, staying, words, open })
     }
 
     /// The collection that it begins with.
@@ -389,6 +402,12 @@ impl QdrantBuilder {
         }
     }
 
+    /// What is to be kept of a product's words.
+    fn words_of(&self, indexed: &IndexedProduct) -> Keywords {
+        let keywords = Keywords::of_product(&indexed.product);
+        self.words.lock().unwrap_or_else(PoisonError::into_inner).keep(keywords)
+    }
+
     /// Writes products into the collection, a few megabytes at once.
     async fn upsert(&self, products: &[IndexedProduct]) -> Result<(), IndexError> {
         let Unpublished { site, collection, .. } = &self.unpublished;
@@ -397,7 +416,7 @@ impl QdrantBuilder {
         let (mut batch, mut batch_bytes) = (Vec::new(), 0);
         for indexed in products {
             batch_bytes += bytes(indexed);
-            batch.push(to_point(indexed)?);
+            batch.push(to_point(indexed, &self.words_of(indexed))?);
             if batch_bytes >= UPSERT_BYTES_MAX {
                 batch_bytes = 0;
                 let full = std::mem::take(&mut batch);
@@ -430,11 +449,21 @@ fn create(
     let vectors =
         [(Target::Image, VectorParams { multivector_config: Some(multivector), ..vector }), (Target::Text, vector)];
     let vectors = vectors.into_iter().map(|(target, params)| (vector_name(target).to_owned(), params));
+    // How rare each word is, the server counts.
+    let keywords = SparseVectorParams {
+        index: Some(SparseIndexConfig {
+            on_disk: Some(options.on_disk),
+            datatype: Some(Datatype::Float16.into()),
+            ..SparseIndexConfig::default()
+        }),
+        modifier: Some(Modifier::Idf.into()),
+    };
     Ok(CreateCollection {
         collection_name: name.to_owned(),
         vectors_config: Some(VectorsConfig {
             config: Some(vectors_config::Config::ParamsMap(VectorParamsMap { map: vectors.collect() })),
         }),
+        sparse_vectors_config: Some(SparseVectorConfig { map: [(KEYWORDS.to_owned(), keywords)].into() }),
         hnsw_config: Some(HnswConfigDiff {
             m: Some(options.hnsw_m.into()),
             ef_construct: Some(options.hnsw_ef_construct.into()),
@@ -525,7 +554,7 @@ impl GenerationBuilder for QdrantBuilder {
 
     async fn seal(self: Box<Self>) -> Result<Box<dyn SealedGeneration>, IndexError> {
         const CONTEXT: &str = "seal a generation";
-        let Self { unpublished, mut info, staying, open, .. } = *self;
+        let Self { unpublished, mut info, staying, words, open, .. } = *self;
         let Unpublished { site, collection, .. } = &unpublished;
         let stay = match staying {
             Some(staying) => Some(remove_others(staying, &site.connection, collection).await?),
@@ -536,7 +565,9 @@ impl GenerationBuilder for QdrantBuilder {
         if let Some(stay) = stay.filter(|stay| *stay != info.products) {
             return Err(unavailable(CONTEXT, format!("{} of its {stay} products are there", info.products)));
         }
-        let whole = [description::whole(info.products)];
+        let kept = words.into_inner().unwrap_or_else(PoisonError::into_inner).kept();
+        let whole = description::whole(info.products, &kept);
+        info.keywords = Some(kept);
         site.connection.set_metadata(collection, whole).await.map_err(failed(CONTEXT))?;
         let generation = Arc::new(open(collection.clone(), info));
         Ok(Box::new(QdrantSealed { unpublished, generation }))

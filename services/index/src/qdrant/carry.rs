@@ -129,8 +129,10 @@ fn difference(ours: &CollectionInfo, theirs: &CollectionInfo) -> Option<&'static
     }
     let (ours, theirs) = (ours.config.as_ref()?, theirs.config.as_ref()?);
     let vectors = |config: &CollectionConfig| config.params.clone().and_then(|params| params.vectors_config);
+    let keywords = |config: &CollectionConfig| config.params.clone().and_then(|params| params.sparse_vectors_config);
     let same = [
         ("the vectors", vectors(ours) == vectors(theirs)),
+        ("the keywords", keywords(ours) == keywords(theirs)),
         ("the settings of the graph", ours.hnsw_config == theirs.hnsw_config),
         ("the settings of the quantisation", ours.quantization_config == theirs.quantization_config),
     ];

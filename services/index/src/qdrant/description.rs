@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `vitrine` | [`Made`]: model, dimensions and schema | with the collection |
 //! | `vitrine_products` | how many products there are | when the generation is whole |
+//! | `vitrine_keywords` | [`KeptWords`]: how the products' words are kept | with that; not there if it was made before |
 //! | `vitrine_published` | `true` | just before it serves |
 //! | `vitrine_beat` | a number that grows while its loader lives | every [`super::BuildOptions::beat`] |
 
@@ -15,6 +16,7 @@ use serde_json::json;
 use vitrine_core::{
     embed::ModelInfo,
     index::{GenerationInfo, IndexError},
+    keywords::KeptWords,
     product::Schema,
 };
 
@@ -23,6 +25,7 @@ use crate::error::failed;
 
 const MADE: &str = "vitrine";
 const PRODUCTS: &str = "vitrine_products";
+const KEYWORDS: &str = "vitrine_keywords";
 const PUBLISHED: &str = "vitrine_published";
 const BEAT: &str = "vitrine_beat";
 
@@ -39,6 +42,7 @@ struct Made {
 pub(super) struct Description {
     made: Made,
     products: Option<usize>,
+    keywords: Option<KeptWords>,
     /// Whether it serves or did, or was about to.
     pub(super) published: bool,
     /// How often its loader has said that it lives.
@@ -53,11 +57,13 @@ impl Description {
         let config = info.config?;
         let mut metadata = config.metadata;
         let made = serde_json::from_value(metadata.remove(MADE)?.into_json());
+        let keywords = metadata.remove(KEYWORDS).and_then(|kept| serde_json::from_value(kept.into_json()).ok());
         let integer = |value: Option<&Value>| value.and_then(Value::as_integer);
         let quantisation = config.quantization_config.and_then(|config| config.quantization);
         Some(made.map_err(failed("read what a generation is made of")).map(|made| Self {
             made,
             products: integer(metadata.get(PRODUCTS)).and_then(|products| usize::try_from(products).ok()),
+            keywords,
             published: metadata.get(PUBLISHED).and_then(Value::as_bool) == Some(true),
             beat: integer(metadata.get(BEAT)).unwrap_or(0),
             quantisation,
@@ -67,8 +73,9 @@ impl Description {
     /// What is to be known of a whole generation; `None` if it is not whole.
     pub(super) fn into_info(self, id: &str) -> Option<GenerationInfo> {
         let Made { model_fingerprint: fingerprint, dimensions, schema } = self.made;
-        let products = self.products?;
-        Some(GenerationInfo { id: id.to_owned(), model: ModelInfo { fingerprint, dimensions }, schema, products })
+        let (products, keywords) = (self.products?, self.keywords);
+        let model = ModelInfo { fingerprint, dimensions };
+        Some(GenerationInfo { id: id.to_owned(), model, schema, products, keywords })
     }
 }
 
@@ -81,8 +88,8 @@ pub(super) fn made(model: &ModelInfo, schema: &Schema) -> Result<HashMap<String,
 }
 
 /// That a generation is whole.
-pub(super) fn whole(products: usize) -> (&'static str, Value) {
-    (PRODUCTS, json!(products).into())
+pub(super) fn whole(products: usize, keywords: &KeptWords) -> [(&'static str, Value); 2] {
+    [(PRODUCTS, json!(products).into()), (KEYWORDS, json!(keywords).into())]
 }
 
 /// That a generation is about to serve.

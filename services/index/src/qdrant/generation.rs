@@ -5,25 +5,28 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use qdrant_client::qdrant::{
     AcornSearchParams, Filter, QuantizationSearchParams, Query, QueryPoints, SearchParams, VectorInput, query,
+    vector_input,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 use vitrine_core::{
-    index::{Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, QueryVector},
+    index::{Generation, GenerationInfo, Hit, IndexError, IndexQuery, IndexedProduct, QueryKeywords, QueryVector},
+    keywords::Keywords,
     product::ProductId,
 };
 
 use super::{
     connection::{Connection, Refusal},
     filter::to_filter,
-    point::Found,
+    point::{Found, to_sparse},
 };
 use crate::{
     error::unavailable,
     filter::{self, Clause},
-    payload::{point_after, point_id, vector_name},
+    payload::{KEYWORDS, point_after, point_id, vector_name},
     scoring::{
         Candidate, Union, acorn_share_max, candidate_counts, is_page_settled, nearest_picture, page, search_width,
+        to_similarities,
     },
 };
 
@@ -62,7 +65,7 @@ impl Generation for QdrantGeneration {
         }
         let filter = filter::of_query(&mut query, &self.info.schema).map(to_filter);
         let (scored, mut found) = match query.vectors.as_slice() {
-            [only] => self.nearest(only, filter, &query).await?,
+            [only] if query.keywords.is_none() => self.nearest(only, filter, &query).await?,
             _ => (self.nearest_by_sum(&query, filter).await?, HashMap::new()),
         };
         let page = page(scored, &query);
@@ -73,7 +76,8 @@ impl Generation for QdrantGeneration {
         let hits = hits.map(|(found, candidate)| {
             let similarities =
                 candidate.similarities(&query.vectors, |vector| nearest_picture(vector, found.pictures()));
-            Ok(Hit { product: found.into_product()?, score: candidate.score, similarities })
+            let (score, keywords) = (candidate.score, candidate.keywords(&query));
+            Ok(Hit { product: found.into_product()?, score, similarities, keywords })
         });
         hits.collect()
     }
@@ -124,19 +128,23 @@ impl QdrantGeneration {
         Ok((scored, found))
     }
 
-    /// The candidates of all vectors, each scored by all of them.
+    /// The candidates of all vectors and of the keywords, each scored by all of them.
     async fn nearest_by_sum(
         &self,
         query: &IndexQuery,
         filter: Option<Filter>,
     ) -> Result<Vec<Candidate<Uuid>>, IndexError> {
-        let (mut union, mut found) = (Union::new(query.vectors.len()), Vec::new());
+        let (mut union, mut found) = (Union::new(query), Vec::new());
         for count in candidate_counts(query.wanted()) {
-            let requests = query.vectors.iter().map(|vector| self.request(vector, filter.clone(), count));
-            let lists = self.scored(requests.collect()).await?;
+            let vectors = query.vectors.iter().map(|vector| self.request(vector, filter.clone(), count));
+            let words = query.keywords.iter().map(|words| self.with_words(&words.keywords, filter.clone(), count));
+            let mut lists = self.scored(vectors.chain(words).collect()).await?;
+            if let Some(by_words) = lists.get_mut(query.vectors.len()) {
+                to_similarities(by_words, self.info.products);
+            }
             union.add_all(&lists);
-            self.score_missing(&query.vectors, &mut union).await?;
-            found = union.candidates(&query.vectors);
+            self.score_missing(query, &mut union).await?;
+            found = union.candidates(query);
             if is_page_settled(&found, query, &lists, count) {
                 break;
             }
@@ -144,27 +152,41 @@ impl QdrantGeneration {
         Ok(found)
     }
 
-    /// Has the server score, by each vector, what that did not find itself.
-    async fn score_missing(&self, vectors: &[QueryVector], union: &mut Union<Uuid>) -> Result<(), IndexError> {
-        let exactly = |(nth, vector): (usize, &QueryVector)| {
+    /// Has the server score, by each vector and by the keywords, what that did not find itself.
+    async fn score_missing(&self, query: &IndexQuery, union: &mut Union<Uuid>) -> Result<(), IndexError> {
+        let words = query.vectors.len();
+        let exactly = |nth: usize| {
             let missing: Vec<Uuid> = union.missing(nth).collect();
-            let mut request = self.request(vector, None, missing.len());
-            request.params = Some(SearchParams {
+            let (filter, limit) = (Some(to_filter(Clause::Ids(missing.clone()))), missing.len());
+            let params = Some(SearchParams {
                 exact: Some(true),
                 quantization: Some(QuantizationSearchParams { ignore: Some(true), ..Default::default() }),
                 ..SearchParams::default()
             });
-            request.filter = Some(to_filter(Clause::Ids(missing.clone())));
+            let request = match (query.vectors.get(nth), &query.keywords) {
+                (Some(vector), _) => QueryPoints { params, ..self.request(vector, filter, limit) },
+                (None, Some(QueryKeywords { keywords, .. })) => self.with_words(keywords, filter, limit),
+                (None, None) => return None,
+            };
             (!missing.is_empty()).then_some((nth, request))
         };
-        let (nths, requests): (Vec<_>, Vec<_>) = vectors.iter().enumerate().filter_map(exactly).unzip();
+        let (nths, requests): (Vec<_>, Vec<_>) = (0..=words).filter_map(exactly).unzip();
         if requests.is_empty() {
             return Ok(());
         }
-        for (nth, list) in nths.into_iter().zip(self.scored(requests).await?) {
+        for (nth, mut list) in nths.into_iter().zip(self.scored(requests).await?) {
+            if nth == words {
+                to_similarities(&mut list, self.info.products);
+            }
             union.add_list(nth, &list);
         }
         Ok(())
+    }
+
+    /// Those that pass and have some of these words, best first.
+    fn with_words(&self, keywords: &Keywords, filter: Option<Filter>, limit: usize) -> QueryPoints {
+        let words = VectorInput { variant: Some(vector_input::Variant::Sparse(to_sparse(keywords))) };
+        self.query_by(words, KEYWORDS, filter, limit)
     }
 
     /// What each query found, by id alone.
@@ -174,16 +196,11 @@ impl QdrantGeneration {
     }
 
     fn request(&self, vector: &QueryVector, filter: Option<Filter>, limit: usize) -> QueryPoints {
-        let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let nearest = VectorInput::new_dense(vector.embedding.values().to_vec());
         let width = self.searching.width.unwrap_or_else(|| search_width(self.info.products));
         QueryPoints {
-            collection_name: self.collection.clone(),
-            query: Some(Query { variant: Some(query::Variant::Nearest(nearest)) }),
-            using: Some(vector_name(vector.target).to_owned()),
-            filter,
             params: Some(SearchParams {
-                hnsw_ef: Some(number(limit.max(width))),
+                hnsw_ef: u64::try_from(limit.max(width)).ok(),
                 quantization: Some(QuantizationSearchParams {
                     ignore: None,
                     // Scores are always those of the vectors themselves.
@@ -193,7 +210,18 @@ impl QdrantGeneration {
                 acorn: Some(AcornSearchParams { enable: Some(true), max_selectivity: Some(acorn_share_max(limit)) }),
                 ..SearchParams::default()
             }),
-            limit: Some(number(limit)),
+            ..self.query_by(nearest, vector_name(vector.target), filter, limit)
+        }
+    }
+
+    /// So many of the nearest by a vector of this name, without what is in them.
+    fn query_by(&self, nearest: VectorInput, name: &str, filter: Option<Filter>, limit: usize) -> QueryPoints {
+        QueryPoints {
+            collection_name: self.collection.clone(),
+            query: Some(Query { variant: Some(query::Variant::Nearest(nearest)) }),
+            using: Some(name.to_owned()),
+            filter,
+            limit: u64::try_from(limit).ok(),
             with_payload: Some(false.into()),
             with_vectors: Some(false.into()),
             ..QueryPoints::default()

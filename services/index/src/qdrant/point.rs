@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use qdrant_client::qdrant::{
-    DenseVector, FieldType, MultiDenseVector, NamedVectors, PointId, PointStruct, RetrievedPoint, ScoredPoint, Value,
-    Vector, VectorOutput, Vectors, VectorsOutput, point_id::PointIdOptions, vector, vector_output,
+    DenseVector, FieldType, MultiDenseVector, NamedVectors, PointId, PointStruct, RetrievedPoint, ScoredPoint,
+    SparseVector, Value, Vector, VectorOutput, Vectors, VectorsOutput, point_id::PointIdOptions, vector, vector_output,
     vectors::VectorsOptions, vectors_output,
 };
 use serde_json::Map;
@@ -12,12 +12,13 @@ use uuid::Uuid;
 use vitrine_core::{
     embed::Embedding,
     index::{Digest, IndexError, IndexedProduct, Target},
+    keywords::Keywords,
     product::Product,
 };
 
 use crate::{
     error::unavailable,
-    payload::{self, DIGEST, IndexKind, point_id, to_payload, vector_name},
+    payload::{self, DIGEST, IndexKind, KEYWORDS, point_id, to_payload, vector_name},
 };
 
 /// A point as it comes back, with as much of it as was asked for.
@@ -95,22 +96,28 @@ pub(super) fn read_id(id: Option<PointId>) -> Result<Uuid, IndexError> {
     uuid.ok_or_else(|| unavailable("read a product from the index", "its point is not named by a UUID"))
 }
 
-/// The point of a product with its vectors.
-pub(super) fn to_point(indexed: &IndexedProduct) -> Result<PointStruct, IndexError> {
+/// The point of a product with its vectors, and with those of its words that are to be kept.
+pub(super) fn to_point(indexed: &IndexedProduct, keywords: &Keywords) -> Result<PointStruct, IndexError> {
     let row = |embedding: &Embedding| DenseVector { data: embedding.values().to_vec() };
     let images = MultiDenseVector { vectors: indexed.image_embeddings.iter().map(row).collect() };
     let vectors = [
-        (Target::Image, vector::Vector::MultiDense(images)),
-        (Target::Text, vector::Vector::Dense(row(&indexed.text_embedding))),
+        (vector_name(Target::Image), vector::Vector::MultiDense(images)),
+        (vector_name(Target::Text), vector::Vector::Dense(row(&indexed.text_embedding))),
     ];
-    let named =
-        |(target, vector)| (vector_name(target).to_owned(), Vector { vector: Some(vector), ..Vector::default() });
-    let vectors = NamedVectors { vectors: vectors.into_iter().map(named).collect() };
+    let keywords = (!keywords.is_empty()).then(|| (KEYWORDS, vector::Vector::Sparse(to_sparse(keywords))));
+    let named = |(name, vector): (&str, _)| (name.to_owned(), Vector { vector: Some(vector), ..Vector::default() });
+    let vectors = NamedVectors { vectors: vectors.into_iter().chain(keywords).map(named).collect() };
     Ok(PointStruct {
         id: Some(point_id(&indexed.product.id).to_string().into()),
         payload: to_values(to_payload(indexed)?),
         vectors: Some(Vectors { vectors_options: Some(VectorsOptions::Vectors(vectors)) }),
     })
+}
+
+/// Words as a sparse vector.
+pub(super) fn to_sparse(keywords: &Keywords) -> SparseVector {
+    let (indices, values) = keywords.iter().unzip();
+    SparseVector { values, indices }
 }
 
 /// JSON in the client's types.

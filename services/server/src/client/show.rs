@@ -71,6 +71,7 @@ fn result(result: &SearchResult) -> Json {
             let target = match reason.target() {
                 MatchTarget::Image => "image",
                 MatchTarget::Text => "text",
+                MatchTarget::Keywords => "keywords",
                 MatchTarget::Unspecified => "unspecified",
             };
             without_empty([

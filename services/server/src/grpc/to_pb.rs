@@ -35,10 +35,15 @@ fn result(hit: &Hit) -> pb::SearchResult {
             image_link: image_link.unwrap_or_default(),
         }
     };
+    let keywords = hit.keywords.map(|similarity| pb::MatchReason {
+        target: pb::MatchTarget::Keywords.into(),
+        similarity,
+        image_link: String::new(),
+    });
     pb::SearchResult {
         product: Some(product(hit.product.clone())),
         score: hit.score,
-        reasons: hit.similarities.iter().map(reason).collect(),
+        reasons: hit.similarities.iter().map(reason).chain(keywords).collect(),
     }
 }
 
