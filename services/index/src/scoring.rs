@@ -4,7 +4,7 @@ use std::{collections::HashMap, hash::Hash, iter};
 
 use vitrine_core::{
     index::{IndexQuery, QueryVector, Similarity, Target},
-    keywords,
+    keywords::{self, Keywords},
 };
 
 /// Fewest candidates that the search of any graph keeps in hand; more find more of the true neighbours.
@@ -38,6 +38,10 @@ pub(crate) const CANDIDATES_MAX: usize = 1000;
 /// How many times as many as are wanted each takes at first, and as many as before where those do not settle the page.
 const CANDIDATES_RATIO: usize = 5;
 
+/// How many times as many as each vector the keywords of a query take. They are quick to find, and of many products that have equally
+/// much of them only those are scored that may be on the page. 10: with 5, the words of a brand of 300 products settle few pages.
+const BY_WORDS_RATIO: usize = 10;
+
 /// How many candidates each vector of a query of several takes in turn, until they settle what is wanted.
 pub(crate) fn candidate_counts(wanted: usize) -> impl Iterator<Item = usize> {
     let more = |count: usize| count.saturating_mul(CANDIDATES_RATIO).clamp(CANDIDATES_MIN, CANDIDATES_MAX);
@@ -47,42 +51,95 @@ pub(crate) fn candidate_counts(wanted: usize) -> impl Iterator<Item = usize> {
 /// The candidates of all vectors of a query and of its keywords, with what each of them makes of each.
 #[derive(Debug)]
 pub(crate) struct Union<I> {
-    /// How many vectors there are, and one for the keywords, if there are any.
-    sides: usize,
+    vectors: usize,
+    has_words: bool,
+    /// What each side makes of what a vector has found, or is to score.
     similarities: HashMap<I, Vec<Option<f32>>>,
+    /// What the keywords make of what they have found.
+    by_words: HashMap<I, f32>,
+    /// The most that they make of anything else.
+    by_words_last: f32,
+    /// How many they were asked for.
+    by_words_asked: usize,
 }
 
 impl<I: Copy + Eq + Hash> Union<I> {
     /// Of none yet.
     pub(crate) fn new(query: &IndexQuery) -> Self {
-        Self { sides: query.vectors.len() + usize::from(query.keywords.is_some()), similarities: HashMap::new() }
+        Self {
+            vectors: query.vectors.len(),
+            has_words: query.keywords.is_some(),
+            similarities: HashMap::new(),
+            by_words: HashMap::new(),
+            by_words_last: 0.0,
+            by_words_asked: 0,
+        }
     }
 
-    /// Takes in what each vector found, and then the keywords.
+    /// The keywords to ask for so many, when each vector is asked for `count`; `None` if there are none, or they have found enough.
+    pub(crate) fn words_to_ask<'a>(&self, query: &'a IndexQuery, count: usize) -> Option<(&'a Keywords, usize)> {
+        let asked = count.saturating_mul(BY_WORDS_RATIO).min(CANDIDATES_MAX);
+        let more = self.by_words_asked == 0 || (self.by_words_last > 0.0 && asked > self.by_words_asked);
+        query.keywords.as_ref().filter(|_| more).map(|words| (&words.keywords, asked))
+    }
+
+    /// Takes in what the keywords found, best first, when so many were asked for. They miss nobody that has one of the words.
+    pub(crate) fn add_words(&mut self, list: Vec<(I, f32)>, asked: usize) {
+        let last = list.last().filter(|_| list.len() >= asked);
+        self.by_words_last = last.map_or(0.0, |(_, similarity)| within_one(*similarity));
+        self.by_words_asked = asked;
+        self.by_words = list.into_iter().collect();
+    }
+
+    /// Takes in what each vector found.
     pub(crate) fn add_all(&mut self, lists: &[Vec<(I, f32)>]) {
         for (nth, list) in lists.iter().enumerate() {
             self.add_list(nth, list);
         }
     }
 
-    /// Takes in what the `nth` of them makes of candidates; what is known stays.
+    /// Takes in what the `nth` vector, or the keywords after them, make of candidates; what is known stays.
     pub(crate) fn add_list(&mut self, nth: usize, list: &[(I, f32)]) {
         for (id, similarity) in list {
-            self.add(nth, *id, *similarity);
+            if let Some(slot) = self.known(*id).get_mut(nth) {
+                slot.get_or_insert(within_one(*similarity));
+            }
         }
     }
 
-    fn add(&mut self, nth: usize, id: I, similarity: f32) {
-        let known = self.similarities.entry(id).or_insert_with(|| vec![None; self.sides]);
-        if let Some(slot) = known.get_mut(nth) {
-            slot.get_or_insert(within_one(similarity));
-        }
+    /// What is known of a candidate.
+    fn known(&mut self, id: I) -> &mut Vec<Option<f32>> {
+        let all_words_are_known = self.by_words_last <= 0.0;
+        let by_words = || self.by_words.get(&id).copied().or(all_words_are_known.then_some(0.0));
+        self.similarities.entry(id).or_insert_with(|| {
+            let mut known = vec![None; self.vectors];
+            known.extend(self.has_words.then(by_words));
+            known
+        })
     }
 
-    /// The candidates of others that the `nth` has said nothing of.
+    /// The candidates that the `nth` vector, or the keywords after them, have said nothing of.
     pub(crate) fn missing(&self, nth: usize) -> impl Iterator<Item = I> {
         let unknown = move |known: &Vec<Option<f32>>| known.get(nth).is_some_and(Option::is_none);
         self.similarities.iter().filter(move |(_, known)| unknown(known)).map(|(id, _)| *id)
+    }
+
+    /// Makes candidates of what only the keywords have found, as far as it may be on the page: each vector makes no more of it
+    /// than of the last of the `count` that it was asked for. Out: whether there are any.
+    pub(crate) fn admit(&mut self, query: &IndexQuery, lists: &[Vec<(I, f32)>], count: usize) -> bool {
+        let mut scores: Vec<f32> = self.candidates(query).iter().map(|candidate| candidate.score).collect();
+        scores.sort_unstable_by(|a, b| b.total_cmp(a));
+        let least = query.wanted().checked_sub(1).and_then(|last| scores.get(last).copied());
+        let by_vectors = by_vectors_max(query, lists, count).unwrap_or(1.0);
+        let share = query.keywords.as_ref().map_or(0.0, |keywords| keywords.share);
+        let may_be_wanted = |similarity: f32| least.is_none_or(|least| by_vectors + share * similarity >= least);
+        let is_new = |id: &I| !self.similarities.contains_key(id);
+        let found = self.by_words.iter().filter(|(id, similarity)| is_new(id) && may_be_wanted(**similarity));
+        let admitted: Vec<I> = found.map(|(id, _)| *id).collect();
+        for id in &admitted {
+            self.known(*id);
+        }
+        !admitted.is_empty()
     }
 
     /// Each candidate with the sum of its similarities by share. What has said nothing of one, though it was asked, makes nothing
@@ -95,6 +152,33 @@ impl<I: Copy + Eq + Hash> Union<I> {
         };
         self.similarities.iter().map(candidate).collect()
     }
+
+    /// Whether the page of a query is among its candidates, whatever a search for more would find. Each vector found at most `count`,
+    /// best first: what none has found, nor the keywords have, scores no more than the last of all. This is the threshold algorithm of
+    /// Fagin, Lotem and Naor, *Optimal aggregation algorithms for middleware*, 2001.
+    pub(crate) fn is_page_settled(
+        &self,
+        candidates: &[Candidate<I>],
+        query: &IndexQuery,
+        lists: &[Vec<(I, f32)>],
+        count: usize,
+    ) -> bool {
+        // Every product has something for each vector. So either there are no others, or a graph with gaps did not come to them.
+        let Some(by_vectors) = by_vectors_max(query, lists, count) else {
+            return lists.iter().all(|list| list.len() < count);
+        };
+        let share = query.keywords.as_ref().map_or(0.0, |keywords| keywords.share);
+        let others_max = by_vectors + share * self.by_words_last;
+        let better = candidates.iter().filter(|candidate| candidate.score > others_max).count();
+        better >= query.wanted() || query.score_min.is_some_and(|score_min| score_min > others_max)
+    }
+}
+
+/// The most that the vectors of a query make, by share, of what none of them has found when each found `count`, best first; `None` if one
+/// found fewer.
+fn by_vectors_max<I>(query: &IndexQuery, lists: &[Vec<(I, f32)>], count: usize) -> Option<f32> {
+    let last = |list: &Vec<(I, f32)>| Some(within_one(list.last().filter(|_| list.len() >= count)?.1));
+    query.vectors.iter().zip(lists).map(|(vector, list)| Some(vector.share * last(list)?)).sum()
 }
 
 /// The share of each vector of a query, and then of its keywords.
@@ -108,30 +192,6 @@ pub(crate) fn to_similarities<I>(scored: &mut [(I, f32)], products: usize) {
     for (_, score) in scored {
         *score = keywords::similarity(*score, products);
     }
-}
-
-/// Whether the page of a query is among these candidates, whatever a search for more would find. Each vector, and then the
-/// keywords, found at most `count`, best first: what none has found scores no more than the last of all. This is the threshold algorithm of Fagin, Lotem and
-/// Naor, *Optimal aggregation algorithms for middleware*, 2001.
-pub(crate) fn is_page_settled<I>(
-    candidates: &[Candidate<I>],
-    query: &IndexQuery,
-    lists: &[Vec<(I, f32)>],
-    count: usize,
-) -> bool {
-    let by_vectors = lists.get(..query.vectors.len()).unwrap_or(lists);
-    // Every product has something for each vector. So either there are no others, or a graph with gaps did not come to them.
-    if by_vectors.iter().any(|list| list.len() < count) {
-        return by_vectors.iter().all(|list| list.len() < count);
-    }
-    // Those who do not have one of the words are not in the list of the keywords, which misses nobody else.
-    let last = |list: &Vec<(I, f32)>| match list.last() {
-        Some((_, similarity)) if list.len() >= count => within_one(*similarity),
-        Some(_) | None => 0.0,
-    };
-    let others_max = shares(query).zip(lists).map(|(share, list)| share * last(list)).sum();
-    let better = candidates.iter().filter(|candidate| candidate.score > others_max).count();
-    better >= query.wanted() || query.score_min.is_some_and(|score_min| score_min > others_max)
 }
 
 /// A point that may be in the answer.
@@ -192,7 +252,7 @@ pub(crate) fn nearest_picture<V: AsRef<[f32]>>(vector: &QueryVector, pictures: &
 
 #[cfg(test)]
 mod tests {
-    use vitrine_core::{embed::Embedding, index::QueryKeywords, keywords::Keywords};
+    use vitrine_core::{embed::Embedding, index::QueryKeywords};
 
     use super::*;
 
@@ -208,11 +268,20 @@ mod tests {
         let mut union = Union::new(query);
         union.add_all(lists);
         for (id, image, text) in cosines {
-            union.add(0, *id, *image);
-            union.add(1, *id, *text);
+            union.add_list(0, &[(*id, *image)]);
+            union.add_list(1, &[(*id, *text)]);
         }
         assert_eq!([0, 1].map(|nth| union.missing(nth).count()), [0, 0]);
         union.candidates(query)
+    }
+
+    fn is_page_settled(
+        candidates: &[Candidate<u8>],
+        query: &IndexQuery,
+        lists: &[Vec<(u8, f32)>],
+        count: usize,
+    ) -> bool {
+        Union::new(query).is_page_settled(candidates, query, lists, count)
     }
 
     #[test]
@@ -279,33 +348,57 @@ mod tests {
         assert_eq!(scores, [(1, 0.9), (2, 0.8)]);
     }
 
-    #[test]
-    fn keywords_count_by_their_share_and_what_has_none_of_them_is_not_in_their_list() {
+    /// A query with one vector, and words that count a quarter.
+    fn with_words(limit: usize) -> IndexQuery {
         let vectors = vec![QueryVector { share: 0.75, ..query(0, 1, None).vectors.swap_remove(0) }];
-        let keywords = Keywords::of_query([("boot", 1.0)]);
-        let keywords = Some(QueryKeywords { keywords, share: 0.25 });
-        let query = IndexQuery { vectors, keywords, ..query(0, 1, None) };
-        let by = |lists: &[Vec<(u8, f32)>]| {
-            let mut union = Union::new(&query);
-            union.add_all(lists);
-            union.candidates(&query)
-        };
-        // 1 has none of the words, 2 was only found by them.
-        let lists = [vec![(1, 0.8), (3, 0.4)], vec![(3, 0.9), (2, 0.5)]];
-        let mut found = by(&lists);
+        let keywords = Some(QueryKeywords { keywords: Keywords::of_query([("boot", 1.0)]), share: 0.25 });
+        IndexQuery { vectors, keywords, ..query(0, limit, None) }
+    }
+
+    #[test]
+    fn keywords_count_by_their_share_and_those_that_are_in_no_list_of_theirs_have_none() {
+        let query = with_words(3);
+        let mut union = Union::new(&query);
+        union.add_words(vec![(3, 0.9), (2, 0.5)], 3);
+        let lists = [vec![(1, 0.8), (3, 0.4)]];
+        union.add_all(&lists);
+        assert_eq!(union.missing(1).count(), 0);
+        assert!(union.admit(&query, &lists, 2) && union.missing(0).eq([2]));
+        union.add_list(0, &[(2, 0.4)]);
+        assert!(!union.admit(&query, &lists, 2));
+        let mut found = union.candidates(&query);
         found.sort_unstable_by_key(|candidate| candidate.id);
         let scores = found.iter().map(|candidate| (candidate.id, candidate.score, candidate.keywords(&query)));
-        assert_eq!(scores.collect::<Vec<_>>(), [(1, 0.6, Some(0.0)), (2, 0.125, Some(0.5)), (3, 0.525, Some(0.9))]);
-        // What was not found scores 0.425 at most, or 0.3 if all that have the words were found.
-        for (lists, score_min, settled) in [
-            (&lists, None, true),
-            (&lists, Some(0.4), true),
-            (&[vec![(1, 0.5), (3, 0.4)], vec![(3, 0.9), (2, 0.5)]], None, true),
-            (&[vec![(1, 0.5), (3, 0.4)], vec![(4, 0.2), (2, 0.2)]], None, true),
-            (&[vec![(1, 0.4), (3, 0.4)], vec![(4, 0.2), (2, 0.2)]], None, false),
-            (&[vec![(1, 0.5), (3, 0.4)], vec![(4, 0.2)]], None, true),
-        ] {
-            assert_eq!(is_page_settled(&by(lists), &IndexQuery { score_min, ..query.clone() }, lists, 2), settled);
+        assert_eq!(scores.collect::<Vec<_>>(), [(1, 0.6, Some(0.0)), (2, 0.425, Some(0.5)), (3, 0.525, Some(0.9))]);
+        // What neither has found scores 0.3 at most.
+        assert!(union.is_page_settled(&found, &query, &lists, 2));
+    }
+
+    #[test]
+    fn what_only_keywords_have_found_is_looked_at_if_it_may_be_on_the_page() {
+        // One that is as near as the last, at 0.4, scores 0.3 and a quarter of what the words make.
+        for (limit, words, admitted) in
+            [(1, 0.9, false), (2, 0.9, true), (2, 0.1, false), (2, 0.2, true), (3, 0.1, true)]
+        {
+            let query = with_words(limit);
+            let mut union = Union::new(&query);
+            union.add_words(vec![(2, words), (3, 0.15)], 2);
+            let lists = [vec![(1, 0.8), (3, 0.4)]];
+            union.add_all(&lists);
+            union.add_list(1, &[(1, 0.0)]);
+            assert_eq!(union.admit(&query, &lists, 2), admitted, "{limit} {words}");
+            // A vector that found fewer than were asked for may make anything of it.
+            assert!(union.admit(&query, &lists, 3) || admitted);
+        }
+        // Others have at most what the last in the list of the words has, and those who are not in it must be asked about.
+        let query = with_words(2);
+        for (last, settled) in [(0.1, true), (0.2, false)] {
+            let mut union = Union::new(&query);
+            union.add_words(vec![(3, 0.2), (2, last)], 2);
+            let lists = [vec![(1, 0.8), (3, 0.4)]];
+            union.add_all(&lists);
+            assert!(union.missing(1).eq([1]));
+            assert_eq!(union.is_page_settled(&union.candidates(&query), &query, &lists, 2), settled, "{last}");
         }
     }
 }

@@ -42,9 +42,7 @@ use crate::{
     filter::{self, Clause},
     payload::{KEYWORDS, category_key, point_after, point_id, vector_name},
     quantisation::Quantisation,
-    scoring::{
-        CANDIDATES_MAX, Candidate, Union, candidate_counts, is_page_settled, nearest_picture, page, to_similarities,
-    },
+    scoring::{CANDIDATES_MAX, Candidate, Union, candidate_counts, nearest_picture, page, to_similarities},
 };
 
 /// A generation, open.
@@ -315,14 +313,18 @@ impl Shard {
             }
             let way = self.way(clause.cloned(), count, info)?;
             let lists = query.vectors.iter().map(|vector| self.nearest(vector, way.clone(), count));
-            let mut lists = lists.collect::<Result<Vec<_>, _>>()?;
-            if let Some(QueryKeywords { keywords, .. }) = &query.keywords {
-                lists.push(self.with_words(keywords, clause.cloned().map(to_filter), count, info.products)?);
+            let lists = lists.collect::<Result<Vec<_>, _>>()?;
+            if let Some((keywords, asked)) = union.words_to_ask(query, count) {
+                let filter = clause.cloned().map(to_filter);
+                union.add_words(self.with_words(keywords, filter, asked, info.products)?, asked);
             }
             union.add_all(&lists);
             self.score_missing(query, &mut union, info.products)?;
+            if union.admit(query, &lists, count) {
+                self.score_missing(query, &mut union, info.products)?;
+            }
             found = union.candidates(query);
-            if is_page_settled(&found, query, &lists, count) {
+            if union.is_page_settled(&found, query, &lists, count) {
                 break;
             }
         }

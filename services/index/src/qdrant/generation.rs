@@ -25,8 +25,7 @@ use crate::{
     filter::{self, Clause},
     payload::{KEYWORDS, point_after, point_id, vector_name},
     scoring::{
-        Candidate, Union, acorn_share_max, candidate_counts, is_page_settled, nearest_picture, page, search_width,
-        to_similarities,
+        Candidate, Union, acorn_share_max, candidate_counts, nearest_picture, page, search_width, to_similarities,
     },
 };
 
@@ -137,15 +136,22 @@ impl QdrantGeneration {
         let (mut union, mut found) = (Union::new(query), Vec::new());
         for count in candidate_counts(query.wanted()) {
             let vectors = query.vectors.iter().map(|vector| self.request(vector, filter.clone(), count));
-            let words = query.keywords.iter().map(|words| self.with_words(&words.keywords, filter.clone(), count));
-            let mut lists = self.scored(vectors.chain(words).collect()).await?;
-            if let Some(by_words) = lists.get_mut(query.vectors.len()) {
-                to_similarities(by_words, self.info.products);
+            let words = union.words_to_ask(query, count);
+            let with_words = words.map(|(keywords, asked)| self.with_words(keywords, filter.clone(), asked));
+            let mut lists = self.scored(vectors.chain(with_words).collect()).await?;
+            if let Some((_, asked)) = words
+                && let Some(mut by_words) = lists.pop()
+            {
+                to_similarities(&mut by_words, self.info.products);
+                union.add_words(by_words, asked);
             }
             union.add_all(&lists);
             self.score_missing(query, &mut union).await?;
+            if union.admit(query, &lists, count) {
+                self.score_missing(query, &mut union).await?;
+            }
             found = union.candidates(query);
-            if is_page_settled(&found, query, &lists, count) {
+            if union.is_page_settled(&found, query, &lists, count) {
                 break;
             }
         }
