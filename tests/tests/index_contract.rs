@@ -614,6 +614,38 @@ async fn generations_that_begin_with_one_another_stay_whole_and_can_be_gone_back
     }
 }
 
+/// With other attributes, or kept otherwise, the files are of no use; the products are, and need not be embedded again.
+async fn what_has_not_changed_is_kept_though_attributes_have(place: &TestIndex) {
+    let (index, catalog) = (place.open(), place.catalog());
+    let first = index.build(catalog, &model(), &schema(), Start::Empty).await.unwrap();
+    first.add((0..30).map(|number| known(number, "old")).collect()).await.unwrap();
+    first.seal().await.unwrap().publish().await.unwrap();
+    let before = place.open().current(catalog).await.unwrap();
+    let mut other = schema();
+    other.attributes.insert("fabric".to_owned(), AttributeSpec { kind: AttributeType::Keyword, currencies: [].into() });
+    let builder = index.build(catalog, &model(), &other, Start::Serving).await.unwrap();
+    assert_eq!(*builder.origin(), Origin::Generation(before.info().id.clone()));
+    assert_eq!(builder.known(&[3, 40].map(id)).await.unwrap(), [Some(digest(3, "old")), None]);
+    builder.keep(&(1..30).map(id).collect::<Vec<_>>()).await.unwrap();
+    let fabric = AttributeValue::Keyword("linen".to_owned());
+    let mut linen = known(40, "new");
+    linen.product.attributes.insert("fabric".to_owned(), fabric);
+    builder.add(vec![linen]).await.unwrap();
+    assert!(builder.keep(&[id(99)]).await.is_err(), "what is not there cannot be kept");
+    builder.seal().await.unwrap().publish().await.unwrap();
+    let after = place.open().current(catalog).await.unwrap();
+    assert_eq!((after.info().products, &after.info().schema), (30, &other));
+    for number in [1, 29] {
+        let (was, is) =
+            (before.get(&id(number)).await.unwrap().unwrap(), after.get(&id(number)).await.unwrap().unwrap());
+        assert!(was.product == is.product && was.digest == is.digest && are_near(&was, &is), "{was:?} {is:?}");
+    }
+    let linen = Filter::In { attribute: "fabric".to_owned(), values: vec![FilterValue::Text("linen".to_owned())] };
+    let filter = Some(linen.resolve(&other).unwrap());
+    let linen = IndexQuery { filter, ..query(Target::Image, vector(1)) };
+    assert_eq!(found(&*after, linen).await, ["p40"]);
+}
+
 async fn what_another_model_made_is_not_begun_with(place: &TestIndex) {
     let (index, catalog) = (place.open(), place.catalog());
     load_into(&*index, catalog, 0..5).await;
@@ -906,6 +938,7 @@ tests_of_every_index! {
         one_loader_at_a_time_and_what_it_drops_is_gone,
         a_generation_begins_with_what_serves_and_has_what_was_kept_or_added,
         generations_that_begin_with_one_another_stay_whole_and_can_be_gone_back_to,
+        what_has_not_changed_is_kept_though_attributes_have,
         what_another_model_made_is_not_begun_with,
         a_word_of_too_many_products_is_not_looked_for,
         as_many_generations_are_kept_as_was_said,
@@ -979,7 +1012,7 @@ async fn what_killed_loaders_left_is_removed_and_never_serves() {
 }
 
 #[tokio::test]
-async fn a_generation_without_keywords_is_searched_and_not_begun_with() {
+async fn a_generation_without_keywords_is_searched_and_the_next_one_gets_them() {
     let (dir, catalog) = (tempfile::tempdir().unwrap(), CatalogName::default());
     load(&edge(dir.path()), 0..30).await;
     let manifest = manifest(&dir.path().join("default"));
@@ -990,9 +1023,11 @@ async fn a_generation_without_keywords_is_searched_and_not_begun_with() {
     assert!(generation.info().keywords().is_none());
     assert_eq!(found(&*generation, query_of_two()).await.len(), 30);
     let index = edge(dir.path());
-    let builder = index.build(&catalog, &model(), &schema(), Start::Serving).await.unwrap();
-    let Origin::Nothing(why) = builder.origin() else { panic!("{:?}", builder.origin()) };
-    assert!(why.contains("no keywords"), "{why}");
+    go_on(&index, &catalog, 0..30, std::iter::empty(), "new").await;
+    let generation = edge(dir.path()).current(&catalog).await.unwrap();
+    let named = with_words(query_of_two(), "product 17");
+    assert_eq!((generation.info().products, found(&*generation, named).await[0].as_str()), (30, "p17"));
+    assert_eq!(std::fs::read_dir(dir.path().join("default/reading")).unwrap().count(), 0);
 }
 
 #[tokio::test]

@@ -174,8 +174,8 @@ fn what_has_not_changed_is_taken_over_from_what_serves() {
     }
     assert!(load(&rows, &["--full"]).starts_with("nothing: "));
     let coloured = [row("a", "9", r#", "color": "red""#), rows[1].clone(), rows[2].clone()];
-    let why = load(&coloured, &[]);
-    assert!(why.starts_with("nothing: the attributes of generation "), "{why}");
+    // With another attribute the files are of no use, and what has not changed is not embedded again all the same.
+    assert!(load(&coloured, &[]).contains(", 2 of whose"));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use vitrine_core::{
 
 use super::{
     blocking,
-    carry::{Wanted, carry, digests, remove_others},
+    carry::{NotCarried, Source, Wanted, carry, digests, remove_others},
     directory::{BuildLock, CatalogDirectory, GenerationDirectory},
     generation::{EdgeGeneration, Shard},
     graph::{config, regraphed},
@@ -66,8 +66,10 @@ pub(super) struct EdgeBuilder {
     partial: Partial,
     info: GenerationInfo,
     origin: Origin,
-    /// What stays, if it has begun with what serves.
+    /// What stays, if it has begun with the files of what serves.
     staying: Option<Arc<Staying>>,
+    /// What is copied, if it has begun with the products of what serves.
+    source: Option<Arc<Source>>,
     words: Arc<Mutex<WordCounter>>,
     /// Threads that build graphs; 0 is one for each core.
     threads: usize,
@@ -103,28 +105,43 @@ impl EdgeBuilder {
         let lock = lock.ok_or_else(|| IndexError::Locked(name.clone()))?;
         let (id, directory) = catalog.begin(&lock).map_err(failed(CONTEXT))?;
         let Building { generations_kept, quantisation, threads } = building;
-        let carried = match (start, lock.replaces.as_deref()) {
-            (Start::Empty, _) => Err(nothing::asked_for()),
-            (Start::Serving, None) => Err(nothing::serves()),
+        let (mut carried, mut source) = (None, None);
+        let origin = match (start, lock.replaces.as_deref()) {
+            (Start::Empty, _) => nothing::asked_for(),
+            (Start::Serving, None) => nothing::serves(),
             (Start::Serving, Some(serving)) => {
                 let wanted = Wanted { model: &model, schema: &schema, quantisation };
-                let carried = carry(&catalog, serving, &directory, &wanted);
-                carried.map(|(shard, words)| (shard, words, Origin::Generation(serving.to_owned())))
+                let begun = || Origin::Generation(serving.to_owned());
+                match carry(&catalog, serving, &directory, &wanted) {
+                    Ok(shard_and_words) => {
+                        carried = Some(shard_and_words);
+                        begun()
+                    }
+                    Err(NotCarried::Nothing(why)) => why,
+                    Err(NotCarried::Otherwise(reason)) => match Source::open(&catalog, serving) {
+                        Ok(opened) => {
+                            tracing::warn!(serving, reason, "copying its products; the graph is built again");
+                            source = Some(Arc::new(opened));
+                            begun()
+                        }
+                        Err(why) => why,
+                    },
+                }
             }
         };
         let shard_path = directory.shard();
         let partial = Partial { name: name.clone(), catalog, directory: Some(directory), generations_kept, lock };
-        let (shard, words, origin) = match carried {
-            Ok(carried) => carried,
-            Err(nothing) => {
+        let staying = carried.is_some().then(Arc::default);
+        let (shard, words) = match carried {
+            Some(carried) => carried,
+            None => {
                 let empty = Shard::new(empty(&shard_path, &model, &schema, quantisation)?);
-                (empty, WordCounter::new(BTreeSet::new()), nothing)
+                (empty, WordCounter::new(BTreeSet::new()))
             }
         };
-        let staying = matches!(origin, Origin::Generation(_)).then(Arc::default);
         let info = GenerationInfo { id, model, schema, products: 0, keywords: None };
         let (shard, words) = (Arc::new(shard), Arc::new(Mutex::new(words)));
-        Ok(Self { shard, partial, info, origin, staying, words, threads, pool })
+        Ok(Self { shard, partial, info, origin, staying, source, words, threads, pool })
     }
 }
 
@@ -154,16 +171,25 @@ impl GenerationBuilder for EdgeBuilder {
     }
 
     async fn known(&self, ids: &[ProductId]) -> Result<Vec<Option<Digest>>, IndexError> {
+        let ids = ids.to_owned();
+        if let Some(source) = self.source.clone() {
+            return blocking("read from the index", move || source.digests(&ids)).await;
+        }
         if self.staying.is_none() {
             return Ok(vec![None; ids.len()]);
         }
-        let (shard, ids) = (Arc::clone(&self.shard), ids.to_owned());
+        let shard = Arc::clone(&self.shard);
         blocking("read from the index", move || digests(&shard, &ids)).await
     }
 
     async fn keep(&self, ids: &[ProductId]) -> Result<(), IndexError> {
         if let Some(staying) = &self.staying {
             staying.keep(ids);
+        }
+        if let Some(source) = self.source.clone() {
+            let ids = ids.to_owned();
+            let kept = blocking("copy products", move || source.products(&ids)).await?;
+            self.add(kept).await?;
         }
         Ok(())
     }
@@ -189,7 +215,9 @@ impl GenerationBuilder for EdgeBuilder {
     }
 
     async fn seal(self: Box<Self>) -> Result<Box<dyn SealedGeneration>, IndexError> {
-        let Self { shard, partial, mut info, staying, words, threads, pool, .. } = *self;
+        let Self { shard, partial, mut info, staying, source, words, threads, pool, .. } = *self;
+        // Its files are not needed any more.
+        drop(source);
         info.keywords = Some(words.lock().unwrap_or_else(PoisonError::into_inner).kept());
         let in_use = || unavailable("seal a generation", "products are being added");
         let shard = Arc::into_inner(shard).ok_or_else(in_use)?;

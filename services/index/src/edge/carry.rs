@@ -1,7 +1,7 @@
 //! Beginning a generation with the one that serves: its files are copied, what is new or changed goes into a part of its
 //! own, and what is gone is marked. The graph of what stays is not built again.
 
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, fmt, fs};
 
 use qdrant_edge::{
     EdgeOptimizersConfig, EdgeShard, PointId, PointOperations, ScrollRequest, UpdateOperation, WithPayloadInterface,
@@ -10,17 +10,18 @@ use qdrant_edge::{
 use vitrine_core::{
     Chain,
     embed::ModelInfo,
-    index::{Digest, IndexError, Origin},
+    index::{Digest, IndexError, IndexedProduct, Origin},
     keywords::WordCounter,
     product::{ProductId, Schema},
 };
 
 use super::{
-    directory::{CatalogDirectory, GenerationDirectory, LogFiles},
+    directory::{CatalogDirectory, GenerationDirectory, LogFiles, ReadingCopy},
     generation::Shard,
     point::{path, to_digest},
 };
 use crate::{
+    error::{failed, unavailable},
     nothing,
     payload::{DIGEST, point_id},
     quantisation::Quantisation,
@@ -32,6 +33,14 @@ use crate::{
 const PARTS_MAX: usize = 4;
 /// Points that are looked through, or removed, at once.
 const CHUNK: usize = 10_000;
+
+/// Why the files of the serving generation are not begun with.
+pub(super) enum NotCarried {
+    /// They were made otherwise; its products can be copied one by one.
+    Otherwise(String),
+    /// There is nothing to begin with.
+    Nothing(Origin),
+}
 
 /// What the new generation must be.
 pub(super) struct Wanted<'a> {
@@ -47,25 +56,68 @@ pub(super) fn carry(
     serving: &str,
     to: &GenerationDirectory,
     wanted: &Wanted<'_>,
-) -> Result<(Shard, WordCounter), Origin> {
+) -> Result<(Shard, WordCounter), NotCarried> {
     let from = catalog.generation(serving);
-    let useless = |reason: String| Origin::Nothing(format!("generation {serving} cannot be copied: {reason}"));
-    let info = from.read_info().map_err(|error| useless(Chain(&error).to_string()))?;
+    let unread = |error: IndexError| NotCarried::Nothing(useless(serving, &Chain(&error)));
+    let info = from.read_info().map_err(unread)?;
     if info.model != *wanted.model {
-        return Err(nothing::of_this_model(serving));
+        return Err(NotCarried::Nothing(nothing::of_this_model(serving)));
     }
-    let kept = info.keywords().ok_or_else(|| useless(nothing::OTHER_KEYWORDS.to_owned()))?;
+    let otherwise = |reason: &str| NotCarried::Otherwise(reason.to_owned());
+    let kept = info.keywords().ok_or_else(|| otherwise(nothing::OTHER_KEYWORDS))?;
     if info.schema != *wanted.schema {
-        return Err(Origin::Nothing(format!("the attributes of generation {serving} are others")));
+        return Err(otherwise("its attributes are others"));
     }
     let copied = from.copy_shard(to, LogFiles::Copied).map_err(|error| error.to_string());
     let opened = copied.and_then(|()| open(to, info.products, wanted.quantisation));
     opened.map(|shard| (shard, WordCounter::new(kept.common.clone()))).map_err(|reason| {
         let shard = to.shard();
         let emptied = fs::remove_dir_all(&shard).and_then(|()| fs::create_dir(&shard));
-        let emptied = emptied.err().map(|error| format!("; {}: {error}", shard.display())).unwrap_or_default();
-        useless(reason + &emptied)
+        match emptied {
+            Ok(()) => NotCarried::Otherwise(reason),
+            Err(error) => {
+                NotCarried::Nothing(useless(serving, &format_args!("{reason}; {}: {error}", shard.display())))
+            }
+        }
     })
+}
+
+fn useless(serving: &str, reason: &dyn fmt::Display) -> Origin {
+    Origin::Nothing(format!("generation {serving} cannot be copied: {reason}"))
+}
+
+/// Products of the serving generation, to be copied one by one.
+pub(super) struct Source {
+    // Dropped in this order: the shard is closed before its files are removed.
+    shard: Shard,
+    _copy: ReadingCopy,
+}
+
+impl Source {
+    /// Opens them, beside whoever has them open.
+    pub(super) fn open(catalog: &CatalogDirectory, serving: &str) -> Result<Self, Origin> {
+        let opened = || {
+            let copy = catalog.copy(serving).map_err(failed("copy it"))?;
+            let products = copy.directory().read_info()?.products;
+            Ok(Self { shard: Shard::load_whole(&copy.directory().shard(), products)?, _copy: copy })
+        };
+        opened().map_err(|error: IndexError| useless(serving, &Chain(&error)))
+    }
+
+    /// What they were made of.
+    pub(super) fn digests(&self, ids: &[ProductId]) -> Result<Vec<Option<Digest>>, IndexError> {
+        digests(&self.shard, ids)
+    }
+
+    /// These products, each of which must be there.
+    pub(super) fn products(&self, ids: &[ProductId]) -> Result<Vec<IndexedProduct>, IndexError> {
+        let products = self.shard.products_at(ids)?;
+        if products.len() != ids.len() {
+            let reason = format!("{} of {} products are there", products.len(), ids.len());
+            return Err(unavailable("copy products", reason));
+        }
+        Ok(products)
+    }
 }
 
 fn open(copy: &GenerationDirectory, products: usize, wanted: Quantisation) -> Result<Shard, String> {

@@ -233,6 +233,12 @@ impl Shard {
         self.retrieve(&[id], Part::All)?.pop().as_ref().map(indexed).transpose()
     }
 
+    /// Those of these products that are there.
+    pub(super) fn products_at(&self, ids: &[ProductId]) -> Result<Vec<IndexedProduct>, IndexError> {
+        let points: Vec<_> = ids.iter().map(|id| PointId::Uuid(point_id(id))).collect();
+        self.retrieve(&points, Part::All)?.iter().map(indexed).collect()
+    }
+
     /// The products at this point and those that follow it.
     fn page(&self, first: Option<PointId>, limit: usize) -> Result<Vec<IndexedProduct>, IndexError> {
         let request = ScrollRequest {
