@@ -102,7 +102,7 @@ pub struct ServerArguments {
     /// Addresses of its REST service, by which a load takes over the files of what serves, graph and all: one, which in a
     /// cluster tells where the others are, or one of each node, with commas between. By default at the same host, on port
     /// 6333. A key must allow to manage everything. Where the service cannot be reached, or shards, attributes or settings have
-    /// changed, products are copied, and the server builds the graph again.
+    /// changed, or what serves has no keywords, products are copied, and the server builds the graph again.
     #[arg(long, env = "VITRINE_INDEX_REST_URLS", value_name = "URLS", value_delimiter = ',')]
     pub index_rest_urls: Vec<RestUrl>,
     /// Parts that a generation is split into; 0 is one for each node.

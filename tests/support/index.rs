@@ -108,6 +108,11 @@ impl TestIndex {
         !matches!(self.place, Place::Server(_))
     }
 
+    /// Whether there are several copies or parts of a generation, each of which counts words by itself.
+    pub fn has_copies(&self) -> bool {
+        matches!(self.place, Place::Server(_)) && env::var_os("QDRANT_REPLICAS").is_some()
+    }
+
     /// Address of its server.
     pub fn url(&self) -> String {
         match &self.place {

@@ -59,6 +59,8 @@ struct Held {
     loses_next_switch: bool,
     /// Whether what the next change of aliases points to is removed at once.
     removes_what_is_switched_to: bool,
+    /// How many of the next descriptions of collections are of when they were made.
+    behind: usize,
     /// A collection no copy of which is whole.
     copyless: Option<String>,
     api_key: Option<String>,
@@ -72,6 +74,7 @@ struct Held {
 #[derive(Debug, Default)]
 struct Collection {
     made: CreateCollection,
+    shards: usize,
     indexed: BTreeMap<String, i32>,
     /// How many points have come over gRPC.
     upserted: usize,
@@ -180,6 +183,11 @@ impl StandIn {
     /// Removes what the next change of aliases points to, as a loader does that has found it old a moment before.
     pub fn remove_what_is_switched_to(&self) {
         self.held().removes_what_is_switched_to = true;
+    }
+
+    /// Answers so often as a node does that is behind: a collection is as it was made.
+    pub fn answer_as_before(&self, times: usize) {
+        self.held().behind = times;
     }
 
     /// Cannot say any more what a collection is like, as a cluster while none of its copies is whole.
@@ -318,11 +326,17 @@ impl Collections for Service {
         if held.copyless.as_ref() == Some(&name) {
             return Err(Status::internal("Service internal error: 0 of 0 read operations failed"));
         }
+        let behind = held.behind > 0;
+        held.behind = held.behind.saturating_sub(1);
         let collection = held.collection(&name)?;
-        let made = collection.made.clone();
+        let mut made = collection.made.clone();
+        if behind {
+            made.metadata.retain(|key, _| ["vitrine", "vitrine_beat"].contains(&key.as_str()));
+        }
         let params = CollectionParams {
             vectors_config: made.vectors_config,
             sparse_vectors_config: made.sparse_vectors_config,
+            shard_number: u32::try_from(collection.shards).unwrap(),
             ..CollectionParams::default()
         };
         let mut config = CollectionConfig {
@@ -362,7 +376,7 @@ impl Collections for Service {
         if held.collections.contains_key(&name) {
             return Err(Status::already_exists(format!("Wrong input: Collection `{name}` already exists!")));
         }
-        let collection = Collection { made, ..Collection::default() };
+        let collection = Collection { made, shards: held.nodes, ..Collection::default() };
         held.collections.insert(name, collection);
         Ok(changed(true))
     }
@@ -574,6 +588,12 @@ impl Collection {
         (0..copies.min(nodes)).map(|nth| (shard + nth) % nodes).filter(|_| shard < nodes).collect()
     }
 
+    /// The shard that a point is in.
+    fn shard_of(&self, point: &PointStruct) -> usize {
+        let name = name(point.id.as_ref()).unwrap_or_default();
+        name.bytes().map(usize::from).sum::<usize>() % self.shards
+    }
+
     fn query(&self, query: &QueryPoints) -> Result<BatchResult, Status> {
         let wrong = || Status::invalid_argument("no query for the nearest to a vector of a name");
         let using = query.using.as_ref().ok_or_else(wrong)?;
@@ -581,7 +601,8 @@ impl Collection {
         let mut scored = Vec::new();
         for point in self.points.values() {
             let wanted = query.filter.as_ref().map_or(Ok(true), |filter| self.holds(filter, point))?;
-            scored.extend(asked.score(point, using).filter(|_| wanted).map(|score| (score, point)));
+            let score = asked.score(self.shard_of(point), point, using);
+            scored.extend(score.filter(|_| wanted).map(|score| (score, point)));
         }
         // The points are in the order of their names, and stay so where scores are equal.
         scored.sort_by(|(a, _), (b, _)| b.total_cmp(a));

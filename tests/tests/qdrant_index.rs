@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
-use std::{error::Error as _, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error as _, sync::Arc, time::Duration};
 
-use qdrant_client::qdrant::{quantization_config::Quantization, vectors_config};
+use qdrant_client::{
+    Qdrant,
+    qdrant::{UpdateCollectionBuilder, quantization_config::Quantization, vectors_config},
+};
 use tonic::Status;
 use vitrine_core::{
     Chain,
@@ -12,9 +15,10 @@ use vitrine_core::{
     fakes::{DIMENSIONS, embedding, product},
     generations::Destination,
     index::{
-        GenerationBuilder, IndexError, IndexQuery, IndexedProduct, Origin, ProductIndex, QueryVector, SealedGeneration,
-        Start, Target,
+        GenerationBuilder, IndexError, IndexQuery, IndexedProduct, Origin, ProductIndex, QueryKeywords, QueryVector,
+        SealedGeneration, Start, Target,
     },
+    keywords::Keywords,
     product::{AttributeSpec, AttributeType, Schema},
 };
 use vitrine_index::{BuildOptions, IndexPlace, QdrantIndex, QdrantOptions, Quantisation, ServedIndex as _, open};
@@ -519,6 +523,56 @@ async fn products_are_copied_where_the_files_are_made_for_other_settings() {
         let mut other = place.options();
         change(&mut other.build);
         assert_eq!(sent_again(&place, place.options(), other).await, 30, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_says_that_is_behind_is_looked_at_again() {
+    let place = place().await;
+    load(&place, 3).await;
+    let first = place.open().current(place.catalog()).await.unwrap().info().id.clone();
+    load(&place, 4).await;
+    place.stand_in().answer_as_before(2);
+    assert_eq!(serving(&place).await, 4);
+    place.stand_in().answer_as_before(1);
+    place.open().switch(place.catalog(), Destination::Generation(first)).await.unwrap();
+    assert_eq!(serving(&place).await, 3);
+}
+
+#[tokio::test]
+async fn a_generation_from_before_there_were_keywords_is_searched_and_the_next_one_gets_them() {
+    let place = place().await;
+    load(&place, 30).await;
+    let index = place.open();
+    let client = Qdrant::from_url(&place.url()).skip_compatibility_check().build().unwrap();
+    let without = UpdateCollectionBuilder::new(collection(&place, &*index).await);
+    let nothing = HashMap::from([("vitrine_keywords".to_owned(), serde_json::Value::Null)]);
+    client.update_collection(without.metadata(nothing)).await.unwrap();
+    let generation = place.open().current(place.catalog()).await.unwrap();
+    assert!(generation.info().keywords().is_none());
+    assert_eq!(generation.search(query()).await.unwrap().len(), 10);
+    let builder = index.build(place.catalog(), &model(), &schema(), Start::Serving).await.unwrap();
+    builder.keep(&(0..30).map(|number| indexed(number).product.id).collect::<Vec<_>>()).await.unwrap();
+    builder.seal().await.unwrap().publish().await.unwrap();
+    let serving = collection(&place, &*place.open()).await;
+    assert_eq!(place.stand_in().upserted(&serving), 30, "its files have no words");
+    let generation = place.open().current(place.catalog()).await.unwrap();
+    assert!(generation.info().keywords().is_some());
+}
+
+#[tokio::test]
+async fn shards_count_words_by_themselves_and_a_word_of_one_product_makes_a_half_in_each() {
+    let place = TestIndex::on_cluster(3).await;
+    load(&place, 300).await;
+    let generation = place.open().current(place.catalog()).await.unwrap();
+    for number in [0, 10, 299] {
+        let keywords = Keywords::of_query([(indexed(number).product.id.as_str(), 1.0)]);
+        let mut query = IndexQuery { keywords: Some(QueryKeywords { keywords, share: 0.9 }), ..query() };
+        query.vectors[0].share = 0.1;
+        let hits = generation.search(query).await.unwrap();
+        assert_eq!(hits[0].product.id, indexed(number).product.id);
+        let similarity = hits[0].keywords.unwrap();
+        assert!((0.45..0.7).contains(&similarity), "{number}: {similarity}");
     }
 }
 

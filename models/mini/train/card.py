@@ -220,7 +220,8 @@ on patterns and materials in words, on languages other than English, and on colo
 (khaki, teal, lilac): those are read as words, not as colours.
 
 Texts are zero in *looks*, so a text's cosine with a picture stays below 0.76 where the gate is open and below 0.42 where
-it is not, and lower still with a colour named: thresholds (`score_min`) for words and for photos differ.
+it is not, and lower still with a colour named: thresholds (`score_min`) for words and for photos differ, and those for
+words by how many products have the words, too (`keyword_share`).
 
 ## Training it again
 

@@ -123,7 +123,7 @@ pub struct Hit {
     pub score: f32,
     /// One for each vector of the query that the product has a side for.
     pub similarities: Vec<Similarity>,
-    /// What the keywords of the query make of it, 0 to 1: see [`keywords::similarity`]. `None` if it has none.
+    /// What the keywords of the query make of it, 0 to 1: see [`keywords::similarity`]. `None` if the query has none.
     pub keywords: Option<f32>,
 }
 

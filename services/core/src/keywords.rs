@@ -1,10 +1,10 @@
 //! The words of products and queries, for what no embedding knows: names, brands and part numbers. BM25.
 //!
 //! Of each of its words a product keeps how much it counts there, and an index how many products have it. A query scores
-//! the sum, over its words, of the first times how rare the second makes it. Source: Robertson and Zaragoza, *The probabilistic relevance
-//! framework: BM25 and beyond*, 2009, with k₁ and b as there.
+//! the sum, over its words, of the first times how rare the second makes it. Source: Robertson and Zaragoza, *The
+//! probabilistic relevance framework: BM25 and beyond*, 2009, with k₁ and b as there.
 
-mod common;
+mod counter;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,9 +16,10 @@ use crate::{
     product::{AttributeValue, Product},
 };
 
-pub use common::{KeptWords, WordCounter};
+pub use counter::{KeptWords, WordCounter};
 
-/// Names how keywords are made. Those of products and queries that were made differently must not be compared.
+/// Names how keywords are made. Those of products and queries that were made differently must not be compared: to be raised
+/// when the same product is to have other words, or they are to count otherwise.
 pub const VERSION: u32 = 1;
 
 /// How soon a word that is said again counts no more.
@@ -102,7 +103,8 @@ pub fn rarity(products: usize, having: usize) -> f32 {
 }
 
 /// A score of BM25 as a similarity, from 0 to less than 1: s / (s + p), where p is what one word scores that only one of so
-/// many products has, once. So that word alone makes 0.5, and words that many products have make little.
+/// many products has, once, among an average number. So such a word makes about a half, and words that many products have
+/// make little.
 pub fn similarity(score: f32, products: usize) -> f32 {
     let pivot = rarity(products.max(1), 1);
     (score / (score + pivot)).max(0.0)
@@ -125,7 +127,10 @@ fn words_of(name: &str, value: &AttributeValue) -> Option<String> {
 fn words(text: &str) -> Vec<String> {
     // Combining marks of Latin, Greek and Cyrillic letters; those of other scripts are letters of theirs.
     let is_accent = |c: &char| ('\u{300}'..='\u{36f}').contains(c);
-    let folded: String = text.to_lowercase().nfkd().filter(|c| !is_accent(c)).collect();
+    // They would become letters of the word before.
+    let marked = |c: char| if c == '™' || c == '℠' { ' ' } else { c };
+    let plain: String = text.chars().map(marked).nfkd().collect();
+    let folded: String = plain.to_lowercase().replace('ß', "ss").chars().filter(|c| !is_accent(c)).collect();
     let mut words = Vec::new();
     for together in folded.split_whitespace() {
         let before = words.len();
@@ -186,7 +191,8 @@ mod tests {
             ("NX-4500/B filter", "nx 4500 b nx4500b filter"),
             ("Café ÉCLAIR (large)", "cafe eclair large"),
             ("O'Neil 3.5mm 1,5-inch", "o'neil oneil 3.5mm 1,5 inch"),
-            ("İstanbul ﬁn Straße Йод", "istanbul fin straße иод"),
+            ("İstanbul ﬁn Straße STRASSE Йод", "istanbul fin strasse strasse иод"),
+            ("Nordvik™ NX-4500™ №5 Fenwick®", "nordvik nx 4500 nx4500 no5 fenwick"),
             ("हिन्दी 椅子", "हिन्दी 椅 子 椅子"),
             ("Home > Sofas, & more", "home sofas more"),
             (" —  … ", ""),

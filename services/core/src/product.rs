@@ -314,12 +314,13 @@ impl fmt::Display for AttributeValue {
 /// Attributes that the Merchant Center specification defines, with the types they have here.
 ///
 /// Source: Google Merchant Center product data specification.
-pub const STANDARD_ATTRIBUTES: [(&str, AttributeType); 15] = [
+pub const STANDARD_ATTRIBUTES: [(&str, AttributeType); 16] = [
     ("availability", AttributeType::Keyword),
     ("price", AttributeType::Money),
     ("sale_price", AttributeType::Money),
     ("brand", AttributeType::Keyword),
     ("gtin", AttributeType::Keyword),
+    ("mpn", AttributeType::Keyword),
     ("product_type", AttributeType::Path),
     ("google_product_category", AttributeType::Path),
     ("condition", AttributeType::Keyword),

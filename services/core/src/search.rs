@@ -161,7 +161,8 @@ pub struct SearchConfig {
     /// How much a product's text counts against its pictures in a search by words; a search by photo has its
     /// pictures only.
     pub text_share: f32,
-    /// How much the words themselves count in a search by words, against what they mean.
+    /// How much the words themselves count in a search by words, against what they mean: of the share that texts have in the
+    /// weights of all signals, without those that are not wanted.
     pub keyword_share: f32,
     /// Size of the cache of answers, in bytes; 0 remembers none.
     pub response_cache_bytes_max: u64,
@@ -325,7 +326,8 @@ impl Search {
             .ok_or_else(|| Invalid::new("signals", "cancel each other out: their weighted sum is zero"))?;
         let text = Embedding::weighted_sum(weighted(is_text));
 
-        let text_share = if text.is_some() { self.config.text_share * share_in_words(signals) } else { 0.0 };
+        let in_words: f32 = weighted(is_text).map(|(_, weight)| weight.abs()).sum();
+        let text_share = if text.is_some() { self.config.text_share * in_words / total_weight(signals) } else { 0.0 };
         let image = QueryVector { target: Target::Image, embedding: image, share: 1.0 - text_share };
         let text = text.filter(|_| text_share > 0.0);
         let text = text.map(|embedding| QueryVector { target: Target::Text, embedding, share: text_share });
@@ -334,13 +336,14 @@ impl Search {
 
     /// The words to look for: those that the products are to have. `None` if there are none, or the generation knows of none.
     fn query_keywords(&self, signals: &[Signal], generation: &dyn Generation) -> Option<QueryKeywords> {
-        let share = self.config.keyword_share * share_in_words(signals);
-        let kept = generation.info().keywords().filter(|_| share > 0.0)?;
         let texts = signals.iter().filter_map(|signal| match &signal.source {
             SignalSource::Text(text) => Some((text.as_str(), signal.weight.get())),
             SignalSource::Photo(_) | SignalSource::Product(_) | SignalSource::Embedding(_) => None,
         });
         let texts: Vec<_> = texts.filter(|(_, weight)| *weight > 0.0).collect();
+        let wanted: f32 = texts.iter().map(|(_, weight)| weight).sum();
+        let share = self.config.keyword_share * wanted / total_weight(signals);
+        let kept = generation.info().keywords().filter(|_| share > 0.0)?;
         // The heaviest counts in full: the share says how much words count.
         let heaviest = texts.iter().map(|(_, weight)| *weight).fold(0.0, f32::max);
         let keywords = Keywords::of_query(texts.into_iter().map(|(text, weight)| (text, weight / heaviest)));
@@ -450,11 +453,9 @@ fn is_text(source: &SignalSource) -> bool {
     matches!(source, SignalSource::Text(_))
 }
 
-/// The share of texts in the weights of all signals, 0 to 1.
-fn share_in_words(signals: &[Signal]) -> f32 {
-    let weight = |signal: &Signal| signal.weight.get().abs();
-    let in_words: f32 = signals.iter().filter(|signal| is_text(&signal.source)).map(weight).sum();
-    in_words / signals.iter().map(weight).sum::<f32>()
+/// How much all signals count together, wanted or not.
+fn total_weight(signals: &[Signal]) -> f32 {
+    signals.iter().map(|signal| signal.weight.get().abs()).sum()
 }
 
 fn products(signals: &[Signal]) -> impl Iterator<Item = &ProductId> {
@@ -635,6 +636,10 @@ mod tests {
         let photo = Signal { source: SignalSource::Photo(photo), weight: Weight::default() };
         assert_eq!(find(0.5, vec![photo.clone()]).await.1, None);
         assert_eq!(find(0.5, vec![photo, text("!", 1.0)]).await.1, None);
+        // Of the share only so much counts as is wanted: a tenth of half.
+        let (_, keywords, score) = find(0.5, vec![text("berit", 0.1), text("the same", -0.9)]).await;
+        let (_, _, by_vectors) = find(0.0, vec![text("berit", 0.1), text("the same", -0.9)]).await;
+        assert!((score - 0.95 * by_vectors - 0.05 * keywords.unwrap()).abs() < 1e-6);
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
-//! Why a generation begins with nothing: the same for both kinds of index.
+//! Why a generation begins with nothing, or without files: the same for both kinds of index.
 
 use vitrine_core::index::Origin;
 
-/// Why the files of a generation are of no use whose products have no keywords, or others.
+/// Why files are of no use: what is added to them has other words.
 pub(crate) const OTHER_KEYWORDS: &str = "its products have no keywords, or those of another version";
 
 /// Nobody wanted anything else.

@@ -156,11 +156,11 @@ impl QdrantIndex {
 
     async fn look_at(&self, catalog: &CatalogName, collection: &str) -> Result<QdrantGeneration, IndexError> {
         let context = || format!("open {collection}");
-        let described = self.connection.describe(collection).await?;
-        let described = described.ok_or_else(|| unavailable(context(), "it is gone"))?;
-        let foreign = || unavailable(context(), "it has no description of a generation");
-        let description = Description::read(described).ok_or_else(foreign)??;
+        let described = self.connection.describe_when(collection, Description::is_whole).await?;
+        let foreign = || unavailable(context(), "it is gone, or has no description of a generation");
+        let description = described.ok_or_else(foreign)?;
         let oversampling = oversampling(self.options.oversampling, description.quantisation.as_ref());
+        let shards = description.shards;
         let info = generation_id(catalog, collection).and_then(|id| description.into_info(id));
         let info = info.ok_or_else(|| unavailable(context(), "it was never whole"))?;
         let found = self.connection.count(collection).await.map_err(failed(context()))?;
@@ -173,6 +173,7 @@ impl QdrantIndex {
             info,
             searching: self.searching.clone(),
             oversampling,
+            shards,
         })
     }
 
@@ -239,12 +240,13 @@ impl ProductIndex for QdrantIndex {
         let searching = self.searching.clone();
         let oversampling =
             oversampling(self.options.oversampling, build::quantisation(self.options.build.quantisation).as_ref());
-        let open = Box::new(move |collection, info| QdrantGeneration {
+        let open = Box::new(move |collection, info, shards| QdrantGeneration {
             connection,
             collection,
             info,
             searching,
             oversampling,
+            shards,
         });
         Ok(Box::new(QdrantBuilder::begin(site, model, schema, start, open).await?))
     }

@@ -38,8 +38,8 @@ pub(crate) const CANDIDATES_MAX: usize = 1000;
 /// How many times as many as are wanted each takes at first, and as many as before where those do not settle the page.
 const CANDIDATES_RATIO: usize = 5;
 
-/// How many times as many as each vector the keywords of a query take. They are quick to find, and of many products that have equally
-/// much of them only those are scored that may be on the page. 10: with 5, the words of a brand of 300 products settle few pages.
+/// How many times as many as each vector the keywords of a query take. They are quick to find, and of many products that have
+/// equally much of them only those are scored that may be on the page. 10: with 5, a brand of 300 products settles few pages.
 const BY_WORDS_RATIO: usize = 10;
 
 /// How many candidates each vector of a query of several takes in turn, until they settle what is wanted.
@@ -50,9 +50,8 @@ pub(crate) fn candidate_counts(wanted: usize) -> impl Iterator<Item = usize> {
 
 /// The candidates of all vectors of a query and of its keywords, with what each of them makes of each.
 #[derive(Debug)]
-pub(crate) struct Union<I> {
-    vectors: usize,
-    has_words: bool,
+pub(crate) struct Union<'a, I> {
+    query: &'a IndexQuery,
     /// What each side makes of what a vector has found, or is to score.
     similarities: HashMap<I, Vec<Option<f32>>>,
     /// What the keywords make of what they have found.
@@ -63,24 +62,17 @@ pub(crate) struct Union<I> {
     by_words_asked: usize,
 }
 
-impl<I: Copy + Eq + Hash> Union<I> {
+impl<'a, I: Copy + Eq + Hash> Union<'a, I> {
     /// Of none yet.
-    pub(crate) fn new(query: &IndexQuery) -> Self {
-        Self {
-            vectors: query.vectors.len(),
-            has_words: query.keywords.is_some(),
-            similarities: HashMap::new(),
-            by_words: HashMap::new(),
-            by_words_last: 0.0,
-            by_words_asked: 0,
-        }
+    pub(crate) fn new(query: &'a IndexQuery) -> Self {
+        Self { query, similarities: HashMap::new(), by_words: HashMap::new(), by_words_last: 0.0, by_words_asked: 0 }
     }
 
     /// The keywords to ask for so many, when each vector is asked for `count`; `None` if there are none, or they have found enough.
-    pub(crate) fn words_to_ask<'a>(&self, query: &'a IndexQuery, count: usize) -> Option<(&'a Keywords, usize)> {
+    pub(crate) fn words_to_ask(&self, count: usize) -> Option<(&'a Keywords, usize)> {
         let asked = count.saturating_mul(BY_WORDS_RATIO).min(CANDIDATES_MAX);
         let more = self.by_words_asked == 0 || (self.by_words_last > 0.0 && asked > self.by_words_asked);
-        query.keywords.as_ref().filter(|_| more).map(|words| (&words.keywords, asked))
+        self.query.keywords.as_ref().filter(|_| more).map(|words| (&words.keywords, asked))
     }
 
     /// Takes in what the keywords found, best first, when so many were asked for. They miss nobody that has one of the words.
@@ -112,8 +104,8 @@ impl<I: Copy + Eq + Hash> Union<I> {
         let all_words_are_known = self.by_words_last <= 0.0;
         let by_words = || self.by_words.get(&id).copied().or(all_words_are_known.then_some(0.0));
         self.similarities.entry(id).or_insert_with(|| {
-            let mut known = vec![None; self.vectors];
-            known.extend(self.has_words.then(by_words));
+            let mut known = vec![None; self.query.vectors.len()];
+            known.extend(self.query.keywords.as_ref().map(|_| by_words()));
             known
         })
     }
@@ -126,12 +118,14 @@ impl<I: Copy + Eq + Hash> Union<I> {
 
     /// Makes candidates of what only the keywords have found, as far as it may be on the page: each vector makes no more of it
     /// than of the last of the `count` that it was asked for. Out: whether there are any.
-    pub(crate) fn admit(&mut self, query: &IndexQuery, lists: &[Vec<(I, f32)>], count: usize) -> bool {
-        let mut scores: Vec<f32> = self.candidates(query).iter().map(|candidate| candidate.score).collect();
+    pub(crate) fn admit(&mut self, lists: &[Vec<(I, f32)>], count: usize) -> bool {
+        if self.by_words.is_empty() {
+            return false;
+        }
+        let mut scores: Vec<f32> = self.candidates().iter().map(|candidate| candidate.score).collect();
         scores.sort_unstable_by(|a, b| b.total_cmp(a));
-        let least = query.wanted().checked_sub(1).and_then(|last| scores.get(last).copied());
-        let by_vectors = by_vectors_max(query, lists, count).unwrap_or(1.0);
-        let share = query.keywords.as_ref().map_or(0.0, |keywords| keywords.share);
+        let least = self.query.wanted().checked_sub(1).and_then(|last| scores.get(last).copied());
+        let (by_vectors, share) = (self.by_vectors_max(lists, count).unwrap_or(1.0), self.share_of_words());
         let may_be_wanted = |similarity: f32| least.is_none_or(|least| by_vectors + share * similarity >= least);
         let is_new = |id: &I| !self.similarities.contains_key(id);
         let found = self.by_words.iter().filter(|(id, similarity)| is_new(id) && may_be_wanted(**similarity));
@@ -142,43 +136,46 @@ impl<I: Copy + Eq + Hash> Union<I> {
         !admitted.is_empty()
     }
 
-    /// Each candidate with the sum of its similarities by share. What has said nothing of one, though it was asked, makes nothing
-    /// of it.
-    pub(crate) fn candidates(&self, query: &IndexQuery) -> Vec<Candidate<I>> {
+    /// Takes in what the `nth` vector, or the keywords after them, make of all that they were asked about, and nothing of the
+    /// rest.
+    pub(crate) fn add_asked(&mut self, nth: usize, asked: &[I], list: &[(I, f32)]) {
+        self.add_list(nth, list);
+        self.add_list(nth, &asked.iter().map(|id| (*id, 0.0)).collect::<Vec<_>>());
+    }
+
+    /// Each candidate with the sum of its similarities by share.
+    pub(crate) fn candidates(&self) -> Vec<Candidate<I>> {
         let candidate = |(id, known): (&I, &Vec<Option<f32>>)| {
             let similarities: Vec<f32> = known.iter().map(|similarity| similarity.unwrap_or_default()).collect();
-            let score = shares(query).zip(&similarities).map(|(share, similarity)| share * similarity).sum();
+            let score = shares(self.query).zip(&similarities).map(|(share, similarity)| share * similarity).sum();
             Candidate { id: *id, score, similarities }
         };
         self.similarities.iter().map(candidate).collect()
     }
 
-    /// Whether the page of a query is among its candidates, whatever a search for more would find. Each vector found at most `count`,
-    /// best first: what none has found, nor the keywords have, scores no more than the last of all. This is the threshold algorithm of
-    /// Fagin, Lotem and Naor, *Optimal aggregation algorithms for middleware*, 2001.
-    pub(crate) fn is_page_settled(
-        &self,
-        candidates: &[Candidate<I>],
-        query: &IndexQuery,
-        lists: &[Vec<(I, f32)>],
-        count: usize,
-    ) -> bool {
+    /// Whether the page of a query is among its candidates, whatever a search for more would find. Each vector found at most
+    /// `count`, best first: what neither they nor the keywords have found scores no more than the last of all. This is the
+    /// threshold algorithm of Fagin, Lotem and Naor, *Optimal aggregation algorithms for middleware*, 2001.
+    pub(crate) fn is_page_settled(&self, candidates: &[Candidate<I>], lists: &[Vec<(I, f32)>], count: usize) -> bool {
         // Every product has something for each vector. So either there are no others, or a graph with gaps did not come to them.
-        let Some(by_vectors) = by_vectors_max(query, lists, count) else {
+        let Some(by_vectors) = self.by_vectors_max(lists, count) else {
             return lists.iter().all(|list| list.len() < count);
         };
-        let share = query.keywords.as_ref().map_or(0.0, |keywords| keywords.share);
-        let others_max = by_vectors + share * self.by_words_last;
+        let others_max = by_vectors + self.share_of_words() * self.by_words_last;
         let better = candidates.iter().filter(|candidate| candidate.score > others_max).count();
-        better >= query.wanted() || query.score_min.is_some_and(|score_min| score_min > others_max)
+        better >= self.query.wanted() || self.query.score_min.is_some_and(|score_min| score_min > others_max)
     }
-}
 
-/// The most that the vectors of a query make, by share, of what none of them has found when each found `count`, best first; `None` if one
-/// found fewer.
-fn by_vectors_max<I>(query: &IndexQuery, lists: &[Vec<(I, f32)>], count: usize) -> Option<f32> {
-    let last = |list: &Vec<(I, f32)>| Some(within_one(list.last().filter(|_| list.len() >= count)?.1));
-    query.vectors.iter().zip(lists).map(|(vector, list)| Some(vector.share * last(list)?)).sum()
+    /// The most that the vectors make, by share, of what none of them has found when each found `count`, best first; `None` if one
+    /// found fewer.
+    fn by_vectors_max(&self, lists: &[Vec<(I, f32)>], count: usize) -> Option<f32> {
+        let last = |list: &Vec<(I, f32)>| Some(within_one(list.last().filter(|_| list.len() >= count)?.1));
+        self.query.vectors.iter().zip(lists).map(|(vector, list)| Some(vector.share * last(list)?)).sum()
+    }
+
+    fn share_of_words(&self) -> f32 {
+        self.query.keywords.as_ref().map_or(0.0, |keywords| keywords.share)
+    }
 }
 
 /// The share of each vector of a query, and then of its keywords.
@@ -226,7 +223,7 @@ impl<I> Candidate<I> {
         vectors.iter().zip(&self.similarities).map(similarity).collect()
     }
 
-    /// What the keywords of the query make of the product, if it has any.
+    /// What the keywords of the query make of the product, if the query has any.
     pub(crate) fn keywords(&self, query: &IndexQuery) -> Option<f32> {
         query.keywords.as_ref().and(self.similarities.last().copied())
     }
@@ -272,7 +269,7 @@ mod tests {
             union.add_list(1, &[(*id, *text)]);
         }
         assert_eq!([0, 1].map(|nth| union.missing(nth).count()), [0, 0]);
-        union.candidates(query)
+        union.candidates()
     }
 
     fn is_page_settled(
@@ -281,7 +278,7 @@ mod tests {
         lists: &[Vec<(u8, f32)>],
         count: usize,
     ) -> bool {
-        Union::new(query).is_page_settled(candidates, query, lists, count)
+        Union::new(query).is_page_settled(candidates, lists, count)
     }
 
     #[test]
@@ -343,7 +340,7 @@ mod tests {
         let mut union = Union::new(&query);
         union.add_all(&[vec![(1, 0.9)], vec![(1, 0.9)]]);
         union.add_all(&[vec![(2, 0.8)], vec![(2, 0.8), (1, 0.1)]]);
-        let mut scores: Vec<_> = union.candidates(&query).into_iter().map(|found| (found.id, found.score)).collect();
+        let mut scores: Vec<_> = union.candidates().into_iter().map(|found| (found.id, found.score)).collect();
         scores.sort_unstable_by_key(|(id, _)| *id);
         assert_eq!(scores, [(1, 0.9), (2, 0.8)]);
     }
@@ -363,15 +360,15 @@ mod tests {
         let lists = [vec![(1, 0.8), (3, 0.4)]];
         union.add_all(&lists);
         assert_eq!(union.missing(1).count(), 0);
-        assert!(union.admit(&query, &lists, 2) && union.missing(0).eq([2]));
+        assert!(union.admit(&lists, 2) && union.missing(0).eq([2]));
         union.add_list(0, &[(2, 0.4)]);
-        assert!(!union.admit(&query, &lists, 2));
-        let mut found = union.candidates(&query);
+        assert!(!union.admit(&lists, 2));
+        let mut found = union.candidates();
         found.sort_unstable_by_key(|candidate| candidate.id);
         let scores = found.iter().map(|candidate| (candidate.id, candidate.score, candidate.keywords(&query)));
         assert_eq!(scores.collect::<Vec<_>>(), [(1, 0.6, Some(0.0)), (2, 0.425, Some(0.5)), (3, 0.525, Some(0.9))]);
         // What neither has found scores 0.3 at most.
-        assert!(union.is_page_settled(&found, &query, &lists, 2));
+        assert!(union.is_page_settled(&found, &lists, 2));
     }
 
     #[test]
@@ -386,9 +383,9 @@ mod tests {
             let lists = [vec![(1, 0.8), (3, 0.4)]];
             union.add_all(&lists);
             union.add_list(1, &[(1, 0.0)]);
-            assert_eq!(union.admit(&query, &lists, 2), admitted, "{limit} {words}");
+            assert_eq!(union.admit(&lists, 2), admitted, "{limit} {words}");
             // A vector that found fewer than were asked for may make anything of it.
-            assert!(union.admit(&query, &lists, 3) || admitted);
+            assert!(union.admit(&lists, 3) || admitted);
         }
         // Others have at most what the last in the list of the words has, and those who are not in it must be asked about.
         let query = with_words(2);
@@ -398,7 +395,27 @@ mod tests {
             let lists = [vec![(1, 0.8), (3, 0.4)]];
             union.add_all(&lists);
             assert!(union.missing(1).eq([1]));
-            assert_eq!(union.is_page_settled(&union.candidates(&query), &query, &lists, 2), settled, "{last}");
+            assert_eq!(union.is_page_settled(&union.candidates(), &lists, 2), settled, "{last}");
         }
+    }
+
+    #[test]
+    fn keywords_are_asked_for_more_only_if_there_are_more() {
+        let query = with_words(1);
+        let asked = |union: &Union<u8>, count| union.words_to_ask(count).map(|(_, asked)| asked);
+        let mut union = Union::new(&query);
+        assert_eq!([1, 50, 250].map(|count| asked(&union, count)), [Some(10), Some(500), Some(1000)]);
+        union.add_words(vec![(1, 0.5), (2, 0.2)], 2);
+        assert_eq!(asked(&union, 1), Some(10));
+        union.add_words(vec![(1, 0.5), (2, 0.2)], 1000);
+        assert_eq!(asked(&union, 250), None, "all were found");
+        let mut full = Union::new(&query);
+        full.add_words((0..10).map(|id| (id, 0.2)).collect(), 10);
+        assert_eq!([1, 2].map(|count| asked(&full, count)), [None, Some(20)]);
+        // Who was asked about and has none of the words is not asked about again.
+        full.add_all(&[vec![(77, 0.5)]]);
+        assert!(full.missing(1).eq([77]));
+        full.add_asked(1, &[77], &[]);
+        assert_eq!((full.missing(1).count(), full.candidates()[0].keywords(&query)), (0, Some(0.0)));
     }
 }

@@ -196,7 +196,8 @@ pub struct Flags {
     #[arg(long, value_name = "SHARE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_share: Option<String>,
-    /// How much the words themselves count in a search by words, against what they mean, 0 to 1. [default: 0.3]
+    /// How much the words themselves count in a search by words, against what they mean, 0 to 1. Beside a photo, by the share
+    /// that the words' weights have. [default: 0.3]
     #[arg(long, value_name = "SHARE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keyword_share: Option<String>,

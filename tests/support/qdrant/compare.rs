@@ -13,8 +13,8 @@ use super::Collection;
 pub(super) enum Asked<'a> {
     /// A dense vector.
     Near(&'a [f32]),
-    /// Words, by number, each as much heavier as it is rare.
-    Words(BTreeMap<u32, f32>),
+    /// Words, by number, each as much heavier as it is rare: in each shard, which counts by itself.
+    Words(Vec<BTreeMap<u32, f32>>),
 }
 
 impl<'a> Asked<'a> {
@@ -31,11 +31,15 @@ impl<'a> Asked<'a> {
                 if params.modifier() != Modifier::Idf {
                     return None;
                 }
-                let kept: Vec<_> = collection.points.values().map(|point| sparse(point, using)).collect();
-                let all = kept.iter().filter(|words| !words.is_empty()).count() as f32;
-                let weighed = words.indices.iter().zip(&words.values).map(|(word, weight)| {
-                    let having = kept.iter().filter(|words| words.contains_key(word)).count() as f32;
-                    (*word, weight * ((all - having + 0.5) / (having + 0.5) + 1.0).ln())
+                let weighed = (0..collection.shards).map(|shard| {
+                    let of_shard = collection.points.values().filter(|point| collection.shard_of(point) == shard);
+                    let kept: Vec<_> = of_shard.map(|point| sparse(point, using)).collect();
+                    let all = kept.iter().filter(|words| !words.is_empty()).count() as f32;
+                    let weighed = words.indices.iter().zip(&words.values).map(|(word, weight)| {
+                        let having = kept.iter().filter(|words| words.contains_key(word)).count() as f32;
+                        (*word, weight * ((all - having + 0.5) / (having + 0.5) + 1.0).ln())
+                    });
+                    weighed.collect()
                 });
                 Some(Self::Words(weighed.collect()))
             }
@@ -43,13 +47,13 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// What it makes of a point; `None` if that has nothing of it.
-    pub(super) fn score(&self, point: &PointStruct, using: &str) -> Option<f32> {
+    /// What it makes of a point in a shard; `None` if that has nothing of it.
+    pub(super) fn score(&self, shard: usize, point: &PointStruct, using: &str) -> Option<f32> {
         match self {
             Self::Near(to) => rows(point, using).into_iter().map(|row| cosine(&row, to)).max_by(f32::total_cmp),
             Self::Words(words) => {
                 let kept = sparse(point, using);
-                let both = words.iter().filter_map(|(word, weight)| Some(weight * kept.get(word)?));
+                let both = words.get(shard)?.iter().filter_map(|(word, weight)| Some(weight * kept.get(word)?));
                 both.reduce(|sum, part| sum + part)
             }
         }

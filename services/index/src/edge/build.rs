@@ -1,7 +1,6 @@
 //! Filling a new generation.
 
 use std::{
-    collections::BTreeSet,
     io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -66,14 +65,22 @@ pub(super) struct EdgeBuilder {
     partial: Partial,
     info: GenerationInfo,
     origin: Origin,
-    /// What stays, if it has begun with the files of what serves.
-    staying: Option<Arc<Staying>>,
-    /// What is copied, if it has begun with the products of what serves.
-    source: Option<Arc<Source>>,
+    begun: Begun,
     words: Arc<Mutex<WordCounter>>,
     /// Threads that build graphs; 0 is one for each core.
     threads: usize,
     pool: Arc<ComputePool>,
+}
+
+/// What a generation has begun with.
+#[derive(Clone)]
+enum Begun {
+    /// Nothing.
+    Empty,
+    /// The files of what serves, of whose products these stay.
+    Files(Arc<Staying>),
+    /// The products of what serves, which are copied one by one.
+    Products(Arc<Source>),
 }
 
 /// How generations are built.
@@ -105,43 +112,42 @@ impl EdgeBuilder {
         let lock = lock.ok_or_else(|| IndexError::Locked(name.clone()))?;
         let (id, directory) = catalog.begin(&lock).map_err(failed(CONTEXT))?;
         let Building { generations_kept, quantisation, threads } = building;
-        let (mut carried, mut source) = (None, None);
-        let origin = match (start, lock.replaces.as_deref()) {
-            (Start::Empty, _) => nothing::asked_for(),
-            (Start::Serving, None) => nothing::serves(),
-            (Start::Serving, Some(serving)) => {
-                let wanted = Wanted { model: &model, schema: &schema, quantisation };
-                let begun = || Origin::Generation(serving.to_owned());
-                match carry(&catalog, serving, &directory, &wanted) {
-                    Ok(shard_and_words) => {
-                        carried = Some(shard_and_words);
-                        begun()
-                    }
-                    Err(NotCarried::Nothing(why)) => why,
-                    Err(NotCarried::Otherwise(reason)) => match Source::open(&catalog, serving) {
-                        Ok(opened) => {
-                            tracing::warn!(serving, reason, "copying its products; the graph is built again");
-                            source = Some(Arc::new(opened));
-                            begun()
-                        }
-                        Err(why) => why,
-                    },
-                }
-            }
+        let wanted = Wanted { model: &model, schema: &schema, quantisation };
+        let (begun, carried, origin) = match (start, lock.replaces.as_deref()) {
+            (Start::Empty, _) => (Begun::Empty, None, nothing::asked_for()),
+            (Start::Serving, None) => (Begun::Empty, None, nothing::serves()),
+            (Start::Serving, Some(serving)) => begin_with(serving, &catalog, &directory, &wanted),
         };
         let shard_path = directory.shard();
         let partial = Partial { name: name.clone(), catalog, directory: Some(directory), generations_kept, lock };
-        let staying = carried.is_some().then(Arc::default);
         let (shard, words) = match carried {
             Some(carried) => carried,
-            None => {
-                let empty = Shard::new(empty(&shard_path, &model, &schema, quantisation)?);
-                (empty, WordCounter::new(BTreeSet::new()))
-            }
+            None => (Shard::new(empty(&shard_path, &model, &schema, quantisation)?), WordCounter::empty()),
         };
         let info = GenerationInfo { id, model, schema, products: 0, keywords: None };
         let (shard, words) = (Arc::new(shard), Arc::new(Mutex::new(words)));
-        Ok(Self { shard, partial, info, origin, staying, source, words, threads, pool })
+        Ok(Self { shard, partial, info, origin, begun, words, threads, pool })
+    }
+}
+
+/// Begins with the files of what serves, in the new place; or with its products, or with nothing, and then there is no shard yet.
+fn begin_with(
+    serving: &str,
+    catalog: &CatalogDirectory,
+    directory: &GenerationDirectory,
+    wanted: &Wanted<'_>,
+) -> (Begun, Option<(Shard, WordCounter)>, Origin) {
+    let origin = Origin::Generation(serving.to_owned());
+    match carry(catalog, serving, directory, wanted) {
+        Ok(carried) => (Begun::Files(Arc::default()), Some(carried), origin),
+        Err(NotCarried::Nothing(why)) => (Begun::Empty, None, why),
+        Err(NotCarried::Otherwise(reason)) => match Source::open(catalog, serving) {
+            Ok(source) => {
+                tracing::warn!(serving, reason, "copying its products; the graph is built again");
+                (Begun::Products(Arc::new(source)), None, origin)
+            }
+            Err(why) => (Begun::Empty, None, why),
+        },
     }
 }
 
@@ -171,35 +177,34 @@ impl GenerationBuilder for EdgeBuilder {
     }
 
     async fn known(&self, ids: &[ProductId]) -> Result<Vec<Option<Digest>>, IndexError> {
-        let ids = ids.to_owned();
-        if let Some(source) = self.source.clone() {
-            return blocking("read from the index", move || source.digests(&ids)).await;
+        let (ids, shard) = (ids.to_owned(), Arc::clone(&self.shard));
+        match self.begun.clone() {
+            Begun::Empty => Ok(vec![None; ids.len()]),
+            Begun::Files(_) => blocking("read from the index", move || digests(&shard, &ids)).await,
+            Begun::Products(source) => blocking("read from the index", move || source.digests(&ids)).await,
         }
-        if self.staying.is_none() {
-            return Ok(vec![None; ids.len()]);
-        }
-        let shard = Arc::clone(&self.shard);
-        blocking("read from the index", move || digests(&shard, &ids)).await
     }
 
     async fn keep(&self, ids: &[ProductId]) -> Result<(), IndexError> {
-        if let Some(staying) = &self.staying {
-            staying.keep(ids);
+        match self.begun.clone() {
+            Begun::Empty => Ok(()),
+            Begun::Files(staying) => {
+                staying.keep(ids);
+                Ok(())
+            }
+            Begun::Products(source) => {
+                let ids = ids.to_owned();
+                self.add(blocking("copy products", move || source.products(&ids)).await?).await
+            }
         }
-        if let Some(source) = self.source.clone() {
-            let ids = ids.to_owned();
-            let kept = blocking("copy products", move || source.products(&ids)).await?;
-            self.add(kept).await?;
-        }
-        Ok(())
     }
 
     async fn add(&self, products: Vec<IndexedProduct>) -> Result<(), IndexError> {
         let dimensions = self.info.model.dimensions;
-        let (shard, staying, words) = (Arc::clone(&self.shard), self.staying.clone(), Arc::clone(&self.words));
+        let (shard, begun, words) = (Arc::clone(&self.shard), self.begun.clone(), Arc::clone(&self.words));
         blocking("add products", move || {
             refuse_misshapen(&products, dimensions)?;
-            if let Some(staying) = staying {
+            if let Begun::Files(staying) = begun {
                 staying.add(&products);
             }
             let points = products.iter().map(|indexed| {
@@ -215,17 +220,17 @@ impl GenerationBuilder for EdgeBuilder {
     }
 
     async fn seal(self: Box<Self>) -> Result<Box<dyn SealedGeneration>, IndexError> {
-        let Self { shard, partial, mut info, staying, source, words, threads, pool, .. } = *self;
-        // Its files are not needed any more.
-        drop(source);
+        let Self { shard, partial, mut info, begun, words, threads, pool, .. } = *self;
         info.keywords = Some(words.lock().unwrap_or_else(PoisonError::into_inner).kept());
         let in_use = || unavailable("seal a generation", "products are being added");
         let shard = Arc::into_inner(shard).ok_or_else(in_use)?;
-        let staying = staying.map(|staying| Arc::into_inner(staying).ok_or_else(in_use)).transpose()?;
-        let carried = staying.is_some();
+        let carried = matches!(begun, Begun::Files(_));
         let sealed = blocking("seal a generation", move || {
-            if let Some(staying) = staying {
-                remove_others(staying, &shard)?;
+            match begun {
+                Begun::Files(staying) => remove_others(Arc::into_inner(staying).ok_or_else(in_use)?, &shard)?,
+                // The files of what was copied are not needed any more.
+                Begun::Products(source) => drop(source),
+                Begun::Empty => {}
             }
             let shard = match &partial.directory {
                 Some(directory) => without_log(shard, directory)?,

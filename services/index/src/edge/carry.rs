@@ -1,5 +1,6 @@
 //! Beginning a generation with the one that serves: its files are copied, what is new or changed goes into a part of its
-//! own, and what is gone is marked. The graph of what stays is not built again.
+//! own, and what is gone is marked. The graph of what stays is not built again. Where the files are of no use, because
+//! attributes or settings are others now, the products that stay are copied one by one, and need not be embedded again.
 
 use std::{collections::HashMap, fmt, fs};
 
@@ -49,8 +50,8 @@ pub(super) struct Wanted<'a> {
     pub(super) quantisation: Quantisation,
 }
 
-/// Copies the serving generation's files to a new place and opens them. Out: the shard, and what counts words on; or that there is nothing to begin with,
-/// and then the new place is empty.
+/// Copies the serving generation's files to a new place and opens them. Out: the shard, and what goes on counting its words;
+/// or why not, and then the new place is empty, as far as it could be emptied.
 pub(super) fn carry(
     catalog: &CatalogDirectory,
     serving: &str,
@@ -70,7 +71,7 @@ pub(super) fn carry(
     }
     let copied = from.copy_shard(to, LogFiles::Copied).map_err(|error| error.to_string());
     let opened = copied.and_then(|()| open(to, info.products, wanted.quantisation));
-    opened.map(|shard| (shard, WordCounter::new(kept.common.clone()))).map_err(|reason| {
+    opened.map(|shard| (shard, WordCounter::going_on(kept.common.clone(), info.products))).map_err(|reason| {
         let shard = to.shard();
         let emptied = fs::remove_dir_all(&shard).and_then(|()| fs::create_dir(&shard));
         match emptied {

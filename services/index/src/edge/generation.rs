@@ -320,17 +320,17 @@ impl Shard {
             let way = self.way(clause.cloned(), count, info)?;
             let lists = query.vectors.iter().map(|vector| self.nearest(vector, way.clone(), count));
             let lists = lists.collect::<Result<Vec<_>, _>>()?;
-            if let Some((keywords, asked)) = union.words_to_ask(query, count) {
+            if let Some((keywords, asked)) = union.words_to_ask(count) {
                 let filter = clause.cloned().map(to_filter);
                 union.add_words(self.with_words(keywords, filter, asked, info.products)?, asked);
             }
             union.add_all(&lists);
             self.score_missing(query, &mut union, info.products)?;
-            if union.admit(query, &lists, count) {
+            if union.admit(&lists, count) {
                 self.score_missing(query, &mut union, info.products)?;
             }
-            found = union.candidates(query);
-            if union.is_page_settled(&found, query, &lists, count) {
+            found = union.candidates();
+            if union.is_page_settled(&found, &lists, count) {
                 break;
             }
         }
@@ -338,14 +338,19 @@ impl Shard {
     }
 
     /// Has each vector, and the keywords, score what it did not find itself.
-    fn score_missing(&self, query: &IndexQuery, union: &mut Union<PointId>, products: usize) -> Result<(), IndexError> {
+    fn score_missing(
+        &self,
+        query: &IndexQuery,
+        union: &mut Union<'_, PointId>,
+        products: usize,
+    ) -> Result<(), IndexError> {
         for nth in 0..=query.vectors.len() {
             let missing: Vec<PointId> = union.missing(nth).collect();
             if missing.is_empty() {
                 continue;
             }
             let limit = missing.len();
-            let only = Filter::new_must(Condition::HasId(missing.into_iter().collect()));
+            let only = Filter::new_must(Condition::HasId(missing.iter().copied().collect()));
             let exactly = SearchParams { exact: true, ..SearchParams::default() };
             let scored = match (query.vectors.get(nth), &query.keywords) {
                 (Some(vector), _) => self.query(vector, Some(only), limit, exactly)?,
@@ -354,7 +359,7 @@ impl Shard {
                 }
                 (None, None) => Vec::new(),
             };
-            union.add_list(nth, &scored);
+            union.add_asked(nth, &missing, &scored);
         }
         Ok(())
     }

@@ -145,6 +145,11 @@ impl Site {
             return Err(IndexError::Locked(self.catalog.clone()));
         }
         for name in after.keys() {
+            let described = self.connection.describe_when(name, |description| description.published).await?;
+            if described.is_some_and(|description| description.published) {
+                // Who said otherwise was behind.
+                continue;
+            }
             tracing::info!(collection = name, "removing what a killed loader left");
             self.connection.delete(name).await.map_err(failed(format!("remove {name}")))?;
         }
@@ -259,15 +264,15 @@ impl Unpublished {
         Self { site, collection, replaces, beating: beating.abort_handle(), discarded: true }
     }
 
-    /// What can be begun with, and how its words are kept, if they are such as this version makes.
-    async fn origin(&self, model: &ModelInfo) -> Result<(Origin, Option<KeptWords>), IndexError> {
+    /// What can be begun with, and how the words of how many products are kept there, if they are such as this version makes.
+    async fn origin(&self, model: &ModelInfo) -> Result<(Origin, Option<(KeptWords, usize)>), IndexError> {
         let Some(serving) = &self.replaces.collection else { return Ok((nothing::serves(), None)) };
-        let described = self.site.connection.describe(serving).await?.and_then(Description::read).transpose()?;
+        let described = self.site.connection.describe_when(serving, Description::is_whole).await?;
         let id = generation_id(&self.site.catalog, serving);
         let Some(info) = id.zip(described).and_then(|(id, description)| description.into_info(id)) else {
             return Ok((Origin::Nothing("what serves is no whole generation".to_owned()), None));
         };
-        let kept = info.keywords().cloned();
+        let kept = info.keywords().map(|kept| (kept.clone(), info.products));
         let same = info.model == *model;
         Ok((if same { Origin::Generation(info.id) } else { nothing::of_this_model(&info.id) }, kept))
     }
@@ -340,8 +345,8 @@ pub(super) struct QdrantBuilder {
     open: Open,
 }
 
-/// What makes a generation of a whole collection.
-pub(super) type Open = Box<dyn FnOnce(String, GenerationInfo) -> QdrantGeneration + Send + Sync>;
+/// What makes a generation of a whole collection, which is split into so many shards.
+pub(super) type Open = Box<dyn FnOnce(String, GenerationInfo, usize) -> QdrantGeneration + Send + Sync>;
 
 /// A generation that is whole and does not serve yet.
 struct QdrantSealed {
@@ -387,11 +392,13 @@ impl QdrantBuilder {
             }
             (Origin::Nothing(_), _) => None,
         };
-        // What is copied is counted once more.
-        let common = kept.filter(|_| staying.is_some()).map(|kept| kept.common).unwrap_or_default();
-        let words = Mutex::new(WordCounter::new(common));
+        let words = match (&staying, kept) {
+            (Some(_), Some((kept, products))) => WordCounter::going_on(kept.common, products),
+            // What is copied is counted once more.
+            (Some(_) | None, _) => WordCounter::empty(),
+        };
         let info = GenerationInfo { id, model: model.clone(), schema: schema.clone(), products: 0, keywords: None };
-        Ok(Self { unpublished, info, origin, staying, words, open })
+        Ok(Self { unpublished, info, origin, staying, words: Mutex::new(words), open })
     }
 
     /// The collection that it begins with.
@@ -561,6 +568,8 @@ impl GenerationBuilder for QdrantBuilder {
             None => None,
         };
         green(&site.connection, collection, site.options.build.green_wait_max).await?;
+        let described = site.connection.describe(collection).await?.and_then(Description::read).transpose()?;
+        let shards = described.map_or(1, |description| description.shards);
         info.products = site.connection.count(collection).await.map_err(failed(CONTEXT))?;
         if let Some(stay) = stay.filter(|stay| *stay != info.products) {
             return Err(unavailable(CONTEXT, format!("{} of its {stay} products are there", info.products)));
@@ -569,7 +578,7 @@ impl GenerationBuilder for QdrantBuilder {
         let whole = description::whole(info.products, &kept);
         info.keywords = Some(kept);
         site.connection.set_metadata(collection, whole).await.map_err(failed(CONTEXT))?;
-        let generation = Arc::new(open(collection.clone(), info));
+        let generation = Arc::new(open(collection.clone(), info, shards));
         Ok(Box::new(QdrantSealed { unpublished, generation }))
     }
 }

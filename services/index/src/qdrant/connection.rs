@@ -22,6 +22,7 @@ use vitrine_core::{Chain, index::IndexError, meter};
 
 use super::{
     address::ServerUrl,
+    description::Description,
     nodes::Peer,
     options::QdrantOptions,
     point::{Found, read_id},
@@ -45,6 +46,9 @@ const WRITE_PAUSES: [Duration; 7] = [
     Duration::from_secs(20),
     Duration::from_secs(30),
 ];
+/// Pauses between looks at what a node that is behind may not know yet: a node takes over what others agreed on within them.
+const BEHIND_PAUSES: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1500)];
 
 /// A Qdrant server.
 #[derive(Clone)]
@@ -254,6 +258,25 @@ impl Connection {
             Ok(answer) => Ok(answer.result),
             Err(refusal) if refusal.is_not_found() => Ok(None),
             Err(refusal) => Err(unavailable(format!("look at {collection}"), refusal)),
+        }
+    }
+
+    /// What a generation is made of, as soon as that is as wanted, or as it is after two seconds; `None` if it is none. In a
+    /// cluster, a node that is behind may be the first to answer, with what was.
+    pub(super) async fn describe_when(
+        &self,
+        collection: &str,
+        is_wanted: impl Fn(&Description) -> bool,
+    ) -> Result<Option<Description>, IndexError> {
+        let mut pauses = BEHIND_PAUSES.iter();
+        loop {
+            let described = self.describe(collection).await?.and_then(Description::read).transpose()?;
+            match pauses.next() {
+                Some(pause) if described.as_ref().is_some_and(|described| !is_wanted(described)) => {
+                    tokio::time::sleep(*pause).await;
+                }
+                Some(_) | None => return Ok(described),
+            }
         }
     }
 

@@ -49,6 +49,8 @@ pub(super) struct Description {
     pub(super) beat: i64,
     /// How its vectors are kept a second time.
     pub(super) quantisation: Option<Quantization>,
+    /// Into how many it is split.
+    pub(super) shards: usize,
 }
 
 impl Description {
@@ -59,6 +61,7 @@ impl Description {
         let made = serde_json::from_value(metadata.remove(MADE)?.into_json());
         let keywords = metadata.remove(KEYWORDS).and_then(|kept| serde_json::from_value(kept.into_json()).ok());
         let integer = |value: Option<&Value>| value.and_then(Value::as_integer);
+        let shards = config.params.map_or(1, |params| params.shard_number);
         let quantisation = config.quantization_config.and_then(|config| config.quantization);
         Some(made.map_err(failed("read what a generation is made of")).map(|made| Self {
             made,
@@ -67,7 +70,13 @@ impl Description {
             published: metadata.get(PUBLISHED).and_then(Value::as_bool) == Some(true),
             beat: integer(metadata.get(BEAT)).unwrap_or(0),
             quantisation,
+            shards: usize::try_from(shards).unwrap_or(1),
         }))
+    }
+
+    /// Whether all of its products are there.
+    pub(super) fn is_whole(&self) -> bool {
+        self.products.is_some()
     }
 
     /// What is to be known of a whole generation; `None` if it is not whole.

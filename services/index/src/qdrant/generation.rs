@@ -49,6 +49,8 @@ pub(super) struct QdrantGeneration {
     pub(super) searching: Searching,
     /// How many times more candidates quantised vectors find than are asked for.
     pub(super) oversampling: f64,
+    /// Into how many its collection is split.
+    pub(super) shards: usize,
 }
 
 #[async_trait]
@@ -136,22 +138,22 @@ impl QdrantGeneration {
         let (mut union, mut found) = (Union::new(query), Vec::new());
         for count in candidate_counts(query.wanted()) {
             let vectors = query.vectors.iter().map(|vector| self.request(vector, filter.clone(), count));
-            let words = union.words_to_ask(query, count);
+            let words = union.words_to_ask(count);
             let with_words = words.map(|(keywords, asked)| self.with_words(keywords, filter.clone(), asked));
             let mut lists = self.scored(vectors.chain(with_words).collect()).await?;
             if let Some((_, asked)) = words
                 && let Some(mut by_words) = lists.pop()
             {
-                to_similarities(&mut by_words, self.info.products);
+                to_similarities(&mut by_words, self.products_of_shard());
                 union.add_words(by_words, asked);
             }
             union.add_all(&lists);
             self.score_missing(query, &mut union).await?;
-            if union.admit(query, &lists, count) {
+            if union.admit(&lists, count) {
                 self.score_missing(query, &mut union).await?;
             }
-            found = union.candidates(query);
-            if union.is_page_settled(&found, query, &lists, count) {
+            found = union.candidates();
+            if union.is_page_settled(&found, &lists, count) {
                 break;
             }
         }
@@ -159,8 +161,7 @@ impl QdrantGeneration {
     }
 
     /// Has the server score, by each vector and by the keywords, what that did not find itself.
-    async fn score_missing(&self, query: &IndexQuery, union: &mut Union<Uuid>) -> Result<(), IndexError> {
-        let words = query.vectors.len();
+    async fn score_missing(&self, query: &IndexQuery, union: &mut Union<'_, Uuid>) -> Result<(), IndexError> {
         let exactly = |nth: usize| {
             let missing: Vec<Uuid> = union.missing(nth).collect();
             let (filter, limit) = (Some(to_filter(Clause::Ids(missing.clone()))), missing.len());
@@ -174,19 +175,24 @@ impl QdrantGeneration {
                 (None, Some(QueryKeywords { keywords, .. })) => self.with_words(keywords, filter, limit),
                 (None, None) => return None,
             };
-            (!missing.is_empty()).then_some((nth, request))
+            (!missing.is_empty()).then_some(((nth, missing), request))
         };
-        let (nths, requests): (Vec<_>, Vec<_>) = (0..=words).filter_map(exactly).unzip();
+        let (asked, requests): (Vec<_>, Vec<_>) = (0..=query.vectors.len()).filter_map(exactly).unzip();
         if requests.is_empty() {
             return Ok(());
         }
-        for (nth, mut list) in nths.into_iter().zip(self.scored(requests).await?) {
-            if nth == words {
-                to_similarities(&mut list, self.info.products);
+        for ((nth, asked), mut list) in asked.into_iter().zip(self.scored(requests).await?) {
+            if nth == query.vectors.len() {
+                to_similarities(&mut list, self.products_of_shard());
             }
-            union.add_list(nth, &list);
+            union.add_asked(nth, &asked, &list);
         }
         Ok(())
+    }
+
+    /// Among how many products it is counted how many have a word: each shard counts by itself.
+    fn products_of_shard(&self) -> usize {
+        self.info.products.div_ceil(self.shards.max(1))
     }
 
     /// Those that pass and have some of these words, best first.

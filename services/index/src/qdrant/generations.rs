@@ -130,9 +130,10 @@ impl QdrantIndex {
     async fn find(&self, site: &Site, id: &str, serving: Option<&str>) -> Result<(), IndexError> {
         let name = collection(&site.catalog, id);
         let known = generation_id(&site.catalog, &name).is_some();
-        let described = if known { site.connection.describe(&name).await? } else { None };
-        match described.and_then(Description::read).transpose()? {
-            Some(description) if description.published || serving == Some(name.as_str()) => Ok(()),
+        let is_one = |description: &Description| description.published || serving == Some(name.as_str());
+        let described = if known { site.connection.describe_when(&name, is_one).await? } else { None };
+        match described {
+            Some(description) if is_one(&description) => Ok(()),
             Some(_) | None => {
                 let catalog = site.catalog.clone();
                 // Whether there is anything of that catalogue is said first.
