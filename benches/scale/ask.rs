@@ -22,7 +22,7 @@ pub(crate) const LIMIT: usize = 10;
 pub(crate) const SHARES: [f64; 5] = [0.0001, 0.001, 0.01, 0.1, 1.0];
 
 /// Share of the keywords in the score of words: a server's default.
-pub(crate) const KEYWORD_SHARE: f32 = 0.3;
+pub(crate) const KEYWORD_SHARE: f32 = 0.5;
 
 /// Of ranges, which can let any share pass: those between, too.
 const PRICE_SHARES: [f64; 9] = [0.0001, 0.001, 0.01, 0.03, 0.1, 0.15, 0.2, 0.4, 1.0];

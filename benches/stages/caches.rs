@@ -101,7 +101,7 @@ fn answers(criterion: &mut Criterion, runtime: &Runtime, photos: &[(String, Byte
     runtime.block_on(load(&index, embedder.model(), products.collect()));
     let config = SearchConfig {
         text_share: 0.5,
-        keyword_share: 0.3,
+        keyword_share: 0.5,
         response_cache_bytes_max: ANSWERS_BYTES_MAX,
         // Longer than the bench runs.
         response_cache_ttl: Duration::from_hours(1),

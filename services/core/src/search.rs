@@ -606,7 +606,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_called_so_leads_if_words_count_and_are_not_common() {
+    async fn what_is_called_so_leads_if_words_count() {
         let (embedder, index) = (Arc::new(FakeEmbedder::default()), Arc::new(MemoryIndex::default()));
         let called = |id: &str, title: &str| {
             let embedding = fakes::embedding("the same");
