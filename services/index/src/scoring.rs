@@ -37,7 +37,6 @@ const CANDIDATES_MIN: usize = 50;
 pub(crate) const CANDIDATES_MAX: usize = 1000;
 /// How many times as many as are wanted each takes at first, and as many as before where those do not settle the page.
 const CANDIDATES_RATIO: usize = 5;
-
 /// How many times as many as each vector the keywords of a query take. They are quick to find, and of many products that have
 /// equally much of them only those are scored that may be on the page. 10: with 5, a brand of 300 products settles few pages.
 const BY_WORDS_RATIO: usize = 10;

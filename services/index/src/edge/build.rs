@@ -23,9 +23,9 @@ use vitrine_core::{
 
 use super::{
     blocking,
-    carry::{NotCarried, Source, Wanted, carry, digests, remove_others},
+    carry::{NotCarried, Wanted, carry, digests, open_beside, products, remove_others},
     directory::{BuildLock, CatalogDirectory, GenerationDirectory},
-    generation::{EdgeGeneration, Shard},
+    generation::{CopiedGeneration, EdgeGeneration, Shard},
     graph::{config, regraphed},
     layout, log,
     point::{payload_indexes, to_point},
@@ -80,7 +80,7 @@ enum Begun {
     /// The files of what serves, of whose products these stay.
     Files(Arc<Staying>),
     /// The products of what serves, which are copied one by one.
-    Products(Arc<Source>),
+    Products(Arc<CopiedGeneration>),
 }
 
 /// How generations are built.
@@ -116,7 +116,7 @@ impl EdgeBuilder {
         let (begun, carried, origin) = match (start, lock.replaces.as_deref()) {
             (Start::Empty, _) => (Begun::Empty, None, nothing::asked_for()),
             (Start::Serving, None) => (Begun::Empty, None, nothing::serves()),
-            (Start::Serving, Some(serving)) => begin_with(serving, &catalog, &directory, &wanted),
+            (Start::Serving, Some(serving)) => begin_with(serving, &catalog, &directory, &wanted, &pool),
         };
         let shard_path = directory.shard();
         let partial = Partial { name: name.clone(), catalog, directory: Some(directory), generations_kept, lock };
@@ -136,12 +136,13 @@ fn begin_with(
     catalog: &CatalogDirectory,
     directory: &GenerationDirectory,
     wanted: &Wanted<'_>,
+    pool: &Arc<ComputePool>,
 ) -> (Begun, Option<(Shard, WordCounter)>, Origin) {
     let origin = Origin::Generation(serving.to_owned());
     match carry(catalog, serving, directory, wanted) {
         Ok(carried) => (Begun::Files(Arc::default()), Some(carried), origin),
         Err(NotCarried::Nothing(why)) => (Begun::Empty, None, why),
-        Err(NotCarried::Otherwise(reason)) => match Source::open(catalog, serving) {
+        Err(NotCarried::Otherwise(reason)) => match open_beside(catalog, serving, Arc::clone(pool)) {
             Ok(source) => {
                 tracing::warn!(serving, reason, "copying its products; the graph is built again");
                 (Begun::Products(Arc::new(source)), None, origin)
@@ -181,7 +182,7 @@ impl GenerationBuilder for EdgeBuilder {
         match self.begun.clone() {
             Begun::Empty => Ok(vec![None; ids.len()]),
             Begun::Files(_) => blocking("read from the index", move || digests(&shard, &ids)).await,
-            Begun::Products(source) => blocking("read from the index", move || source.digests(&ids)).await,
+            Begun::Products(source) => blocking("read from the index", move || digests(source.shard(), &ids)).await,
         }
     }
 
@@ -194,7 +195,7 @@ impl GenerationBuilder for EdgeBuilder {
             }
             Begun::Products(source) => {
                 let ids = ids.to_owned();
-                self.add(blocking("copy products", move || source.products(&ids)).await?).await
+                self.add(blocking("copy products", move || products(source.shard(), &ids)).await?).await
             }
         }
     }

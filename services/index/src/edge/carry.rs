@@ -2,7 +2,7 @@
 //! own, and what is gone is marked. The graph of what stays is not built again. Where the files are of no use, because
 //! attributes or settings are others now, the products that stay are copied one by one, and need not be embedded again.
 
-use std::{collections::HashMap, fmt, fs};
+use std::{collections::HashMap, fmt, fs, sync::Arc};
 
 use qdrant_edge::{
     EdgeOptimizersConfig, EdgeShard, PointId, PointOperations, ScrollRequest, UpdateOperation, WithPayloadInterface,
@@ -10,6 +10,7 @@ use qdrant_edge::{
 };
 use vitrine_core::{
     Chain,
+    compute::ComputePool,
     embed::ModelInfo,
     index::{Digest, IndexError, IndexedProduct, Origin},
     keywords::WordCounter,
@@ -17,8 +18,8 @@ use vitrine_core::{
 };
 
 use super::{
-    directory::{CatalogDirectory, GenerationDirectory, LogFiles, ReadingCopy},
-    generation::Shard,
+    directory::{CatalogDirectory, GenerationDirectory, LogFiles},
+    generation::{CopiedGeneration, Shard},
     point::{path, to_digest},
 };
 use crate::{
@@ -87,38 +88,25 @@ fn useless(serving: &str, reason: &dyn fmt::Display) -> Origin {
     Origin::Nothing(format!("generation {serving} cannot be copied: {reason}"))
 }
 
-/// Products of the serving generation, to be copied one by one.
-pub(super) struct Source {
-    // Dropped in this order: the shard is closed before its files are removed.
-    shard: Shard,
-    _copy: ReadingCopy,
+/// Opens the serving generation beside whoever has it open, for its products to be copied one by one.
+pub(super) fn open_beside(
+    catalog: &CatalogDirectory,
+    serving: &str,
+    pool: Arc<ComputePool>,
+) -> Result<CopiedGeneration, Origin> {
+    let copy = catalog.copy(serving).map_err(failed("copy it"));
+    let opened = copy.and_then(|copy| CopiedGeneration::open(copy, pool));
+    opened.map_err(|error| useless(serving, &Chain(&error)))
 }
 
-impl Source {
-    /// Opens them, beside whoever has them open.
-    pub(super) fn open(catalog: &CatalogDirectory, serving: &str) -> Result<Self, Origin> {
-        let opened = || {
-            let copy = catalog.copy(serving).map_err(failed("copy it"))?;
-            let products = copy.directory().read_info()?.products;
-            Ok(Self { shard: Shard::load_whole(&copy.directory().shard(), products)?, _copy: copy })
-        };
-        opened().map_err(|error: IndexError| useless(serving, &Chain(&error)))
+/// These products of a shard, each of which must be there.
+pub(super) fn products(shard: &Shard, ids: &[ProductId]) -> Result<Vec<IndexedProduct>, IndexError> {
+    let products = shard.products_at(ids)?;
+    if products.len() != ids.len() {
+        let reason = format!("{} of {} products are there", products.len(), ids.len());
+        return Err(unavailable("copy products", reason));
     }
-
-    /// What they were made of.
-    pub(super) fn digests(&self, ids: &[ProductId]) -> Result<Vec<Option<Digest>>, IndexError> {
-        digests(&self.shard, ids)
-    }
-
-    /// These products, each of which must be there.
-    pub(super) fn products(&self, ids: &[ProductId]) -> Result<Vec<IndexedProduct>, IndexError> {
-        let products = self.shard.products_at(ids)?;
-        if products.len() != ids.len() {
-            let reason = format!("{} of {} products are there", products.len(), ids.len());
-            return Err(unavailable("copy products", reason));
-        }
-        Ok(products)
-    }
+    Ok(products)
 }
 
 fn open(copy: &GenerationDirectory, products: usize, wanted: Quantisation) -> Result<Shard, String> {

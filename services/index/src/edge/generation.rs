@@ -129,6 +129,10 @@ impl CopiedGeneration {
         let generation = EdgeGeneration::open(copy.directory(), pool)?;
         Ok(Self { generation, _copy: copy })
     }
+
+    pub(super) fn shard(&self) -> &Shard {
+        &self.generation.shard
+    }
 }
 
 #[async_trait]

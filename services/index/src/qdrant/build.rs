@@ -568,7 +568,7 @@ impl GenerationBuilder for QdrantBuilder {
             None => None,
         };
         green(&site.connection, collection, site.options.build.green_wait_max).await?;
-        let described = site.connection.describe(collection).await?.and_then(Description::read).transpose()?;
+        let described = site.connection.describe_when(collection, |_| true).await?;
         let shards = described.map_or(1, |description| description.shards);
         info.products = site.connection.count(collection).await.map_err(failed(CONTEXT))?;
         if let Some(stay) = stay.filter(|stay| *stay != info.products) {
