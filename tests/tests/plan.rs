@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 use vitrine_tests::program;
@@ -38,6 +38,17 @@ fn a_plan_says_what_decides_and_what_breaks_first_to_people_and_to_programs() {
 fn a_small_shop_is_told_that_a_directory_is_enough() {
     let table = well(&["--products", "10000", "--replicas", "1"]);
     assert!(table.contains("copies decides: 1 machines") && table.contains("Qdrant Edge"), "{table}");
+}
+
+#[test]
+fn who_reads_no_further_is_told_nothing_of_it() {
+    let mut command = program("vitrine");
+    let (reader, writer) = std::io::pipe().unwrap();
+    let child = command.args(["plan", "--products", "10000"]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    // The command holds the other end until it is dropped.
+    drop((command, reader));
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
 #[test]

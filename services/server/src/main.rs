@@ -28,6 +28,10 @@ fn main() -> ExitCode {
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(EXIT_WRONG_SETTINGS) };
         }
     };
+    if !matches!(cli.command, Command::Serve(_)) {
+        // Who reads only the first lines of an answer ends it, without a panic.
+        sigpipe::reset();
+    }
     let settings = |flags| {
         // A name that is not UTF-8 is none of ours; a value that is not is shown as well as it can be.
         let variables = env::vars_os()
