@@ -1,7 +1,8 @@
 //! The model: from the arguments to parts, machines, hours and money.
 
 use super::costs::{
-    DISK_BYTES, MEMORY_BYTES, P99_OF_P50, SEARCH_OVERHEAD_MS, Vectors, product_photo_ms, query_photo_ms, text_ms,
+    DISK_BYTES, MEMORY_BYTES, P99_OF_P50, SEARCH_OVERHEAD_MS, Vectors, product_photo_ms, query_photo_ms, search_cores,
+    text_ms,
 };
 use crate::cli::PlanArguments;
 
@@ -216,11 +217,16 @@ impl Room {
     }
 }
 
+/// Whether a directory is not enough for parts of so many products.
+fn is_on_server(arguments: &PlanArguments, of_part: f64) -> bool {
+    arguments.replicas > 1 || of_part < f64::from(arguments.products)
+}
+
 /// Without the time by the clock, which the number of machines decides.
 fn load_hours(arguments: &PlanArguments, vectors: Vectors, of_part: f64) -> LoadHours {
     let copies = f64::from(arguments.replicas);
     let (products, changed_share) = (f64::from(arguments.products), arguments.changed_share);
-    let on_server = arguments.replicas > 1 || of_part < products;
+    let on_server = is_on_server(arguments, of_part);
     let (changed, unchanged) = (changed_share * products / 3600.0, (1.0 - changed_share) * products / 3600.0);
     let embed_ms = vectors.pictures * product_photo_ms(arguments.model) + text_ms(arguments.model);
     let (add, carry) = (vectors.add_seconds(of_part), vectors.carry_seconds(on_server));
@@ -242,20 +248,22 @@ struct Kind {
 }
 
 fn query_cost(arguments: &PlanArguments, vectors: Vectors, parts: f64, of_part: f64) -> QueryCost {
+    let on_server = is_on_server(arguments, of_part);
     let of = |share: f64, yes: bool| if yes { share } else { 1.0 - share };
     let kinds = [(false, false), (false, true), (true, false), (true, true)].map(|(words, filtered)| Kind {
         share: of(arguments.words_share, words) * of(arguments.filtered_share, filtered),
         embed_ms: if words { text_ms(arguments.model) } else { query_photo_ms(arguments.model) },
-        index_ms: vectors.search_ms(of_part, words, filtered),
+        index_ms: vectors.search_ms(of_part, words, filtered, on_server),
     });
     let mean = |cost: fn(&Kind) -> f64| kinds.iter().map(|kind| kind.share * cost(kind)).sum::<f64>();
     let embed_cpu_ms = mean(|kind| kind.embed_ms);
     let index_cpu_ms = parts * mean(|kind| kind.index_ms);
-    // Parts are searched side by side.
+    // Parts are searched side by side, and so are the segments of each.
+    let busy = search_cores(f64::from(arguments.node_cores), on_server);
     let mean_ms = embed_cpu_ms + SEARCH_OVERHEAD_MS + mean(|kind| kind.index_ms);
     let asked = kinds.iter().filter(|kind| kind.share > 0.0);
     let alone_ms =
-        asked.map(|kind| kind.embed_ms + P99_OF_P50 * kind.index_ms).fold(0.0, f64::max) + SEARCH_OVERHEAD_MS;
+        asked.map(|kind| kind.embed_ms + P99_OF_P50 * kind.index_ms / busy).fold(0.0, f64::max) + SEARCH_OVERHEAD_MS;
     let p99_ms = |core_share| alone_ms + mean_ms * late_wait(arguments.node_cores, core_share);
     let shares = (1..=8_u8).map(|step| CORE_SHARE - f64::from(step) * 0.05);
     let fits = |share: &f64| p99_ms(*share) <= f64::from(arguments.p99_ms);
