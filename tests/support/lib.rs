@@ -20,7 +20,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use vitrine_clip::Runtime;
 
 pub use index::{IndexKind, TestIndex};
-pub use qdrant::{SnapshotFault, StandIn};
+pub use qdrant::{SearchCall, SnapshotFault, StandIn};
 pub use raw::{RawCall, halves};
 pub use tonic_health::pb::health_check_response::ServingStatus;
 

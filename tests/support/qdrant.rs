@@ -8,6 +8,7 @@
 )]
 
 mod compare;
+mod formula;
 mod rest;
 
 use std::{
@@ -67,8 +68,31 @@ struct Held {
     version: String,
     /// How many points each search wanted.
     wanted: Vec<u64>,
+    /// How each search was to be done.
+    searches: Vec<SearchCall>,
+    /// How many times it was asked how many points pass a filter.
+    estimates: usize,
+    /// How many segments it says that a collection has; `None`: two for each shard.
+    segments: Option<u64>,
     nodes: usize,
     snapshot_fault: SnapshotFault,
+}
+
+/// How one vector's nearest were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SearchCall {
+    /// Of how many in each shard, that were found without a filter, a formula said which pass.
+    pub among: Option<u64>,
+    /// Fewest candidates in hand.
+    pub width: Option<u64>,
+}
+
+impl SearchCall {
+    fn read(query: &QueryPoints) -> Self {
+        let among = query.prefetch.first();
+        let params = among.map_or(query.params.as_ref(), |among| among.params.as_ref());
+        Self { among: among.and_then(|among| among.limit), width: params.and_then(|params| params.hnsw_ef) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -153,6 +177,17 @@ impl StandIn {
     /// How many points each search wanted, so far.
     pub fn wanted(&self) -> Vec<u64> {
         self.held().wanted.clone()
+    }
+
+    /// How each search since the last call was to be done, and how many times it was asked about how many points pass a filter.
+    pub fn take_searches(&self) -> (Vec<SearchCall>, usize) {
+        let mut held = self.held();
+        (std::mem::take(&mut held.searches), std::mem::take(&mut held.estimates))
+    }
+
+    /// Says that a collection has so many segments.
+    pub fn say_segments(&self, segments: u64) {
+        self.held().segments = Some(segments);
     }
 
     /// How a collection was asked for.
@@ -321,7 +356,7 @@ fn changed(result: bool) -> Response<CollectionOperationResponse> {
 impl Collections for Service {
     async fn get(&self, request: Request<GetCollectionInfoRequest>) -> Answer<GetCollectionInfoResponse> {
         let mut held = self.held();
-        let nodes = u64::try_from(held.nodes).unwrap();
+        let segments_count = held.segments.unwrap_or(2 * u64::try_from(held.nodes).unwrap());
         let name = request.into_inner().collection_name;
         if held.copyless.as_ref() == Some(&name) {
             return Err(Status::internal("Service internal error: 0 of 0 read operations failed"));
@@ -354,8 +389,7 @@ impl Collections for Service {
         let schema = |data_type| PayloadSchemaInfo { data_type, ..PayloadSchemaInfo::default() };
         let result = CollectionInfo {
             status: CollectionStatus::Green.into(),
-            // Two for each shard.
-            segments_count: 2 * nodes,
+            segments_count,
             points_count: u64::try_from(collection.points.len()).ok(),
             config: Some(config),
             payload_schema: collection.indexed.iter().map(|(key, kind)| (key.clone(), schema(*kind))).collect(),
@@ -541,14 +575,18 @@ impl Points for Service {
     }
 
     async fn count(&self, request: Request<CountPoints>) -> Answer<CountResponse> {
-        let mut held = self.held();
-        let count = u64::try_from(held.collection(&request.into_inner().collection_name)?.points.len()).unwrap();
+        let (count, mut held) = (request.into_inner(), self.held());
+        held.estimates += usize::from(count.exact == Some(false));
+        let collection = held.collection(&count.collection_name)?;
+        let passing = collection.passing(count.filter.as_ref())?;
+        let count = u64::try_from(passing.len()).unwrap();
         Ok(Response::new(CountResponse { result: Some(CountResult { count }), ..CountResponse::default() }))
     }
 
     async fn query_batch(&self, request: Request<QueryBatchPoints>) -> Answer<QueryBatchResponse> {
         let (batch, mut held) = (request.into_inner(), self.held());
         held.wanted.extend(batch.query_points.iter().filter_map(|query| query.limit));
+        held.searches.extend(batch.query_points.iter().map(SearchCall::read));
         let collection = held.collection(&batch.collection_name)?;
         let result = batch.query_points.iter().map(|query| collection.query(query)).collect::<Result<_, Status>>()?;
         Ok(Response::new(QueryBatchResponse { result, ..QueryBatchResponse::default() }))
@@ -595,19 +633,28 @@ impl Collection {
     }
 
     fn query(&self, query: &QueryPoints) -> Result<BatchResult, Status> {
-        let wrong = || Status::invalid_argument("no query for the nearest to a vector of a name");
-        let using = query.using.as_ref().ok_or_else(wrong)?;
-        let asked = Asked::read(self, query, using).ok_or_else(wrong)?;
-        let mut scored = Vec::new();
-        for point in self.points.values() {
-            let wanted = query.filter.as_ref().map_or(Ok(true), |filter| self.holds(filter, point))?;
-            let score = asked.score(self.shard_of(point), point, using);
-            scored.extend(score.filter(|_| wanted).map(|score| (score, point)));
-        }
-        // The points are in the order of their names, and stay so where scores are equal.
-        scored.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-        let limit = usize::try_from(query.limit.unwrap_or(10)).unwrap();
-        let points = scored.into_iter().take(limit).map(|(score, point)| ScoredPoint {
+        let wrong = || Status::invalid_argument("neither a formula nor the nearest to a vector of a name");
+        let variant = query.query.as_ref().and_then(|query| query.variant.as_ref()).ok_or_else(wrong)?;
+        let limit = |limit: Option<u64>| usize::try_from(limit.unwrap_or(10)).unwrap();
+        let scored = match (variant, query.prefetch.as_slice()) {
+            (query::Variant::Formula(formula), [prefetch]) if query.filter.is_none() => {
+                let within = prefetch.query.as_ref().and_then(|query| query.variant.as_ref()).ok_or_else(wrong)?;
+                let using = prefetch.using.as_ref().ok_or_else(wrong)?;
+                // Each shard finds so many.
+                let mut left = vec![limit(prefetch.limit); self.shards];
+                let found = self.nearest(within, using, prefetch.filter.as_ref())?.into_iter().filter(|(_, point)| {
+                    let left = left.get_mut(self.shard_of(point)).unwrap();
+                    let is_found = *left > 0;
+                    *left = left.saturating_sub(1);
+                    is_found
+                });
+                self.scored_anew(formula, found)?
+            }
+            (nearest, []) => self.nearest(nearest, query.using.as_ref().ok_or_else(wrong)?, query.filter.as_ref())?,
+            _ => return Err(wrong()),
+        };
+        let scored = scored.into_iter().filter(|(score, _)| query.score_threshold.is_none_or(|least| *score >= least));
+        let points = scored.take(limit(query.limit)).map(|(score, point)| ScoredPoint {
             id: point.id.clone(),
             score,
             payload: payload(query.with_payload.as_ref(), point),
@@ -615,6 +662,28 @@ impl Collection {
             ..ScoredPoint::default()
         });
         Ok(BatchResult { result: points.collect() })
+    }
+
+    /// All that pass a filter, in the order of their names.
+    fn passing(&self, filter: Option<&Filter>) -> Result<Vec<&PointStruct>, Status> {
+        let passes = |point: &PointStruct| filter.map_or(Ok(true), |filter| self.holds(filter, point));
+        let points = self.points.values().map(|point| Ok(passes(point)?.then_some(point)));
+        points.filter_map(Result::transpose).collect()
+    }
+
+    /// All that pass and have something of what is asked for, best first, and those that score the same in the order of their
+    /// names.
+    fn nearest(
+        &self,
+        query: &query::Variant,
+        using: &str,
+        filter: Option<&Filter>,
+    ) -> Result<Vec<(f32, &PointStruct)>, Status> {
+        let asked = Asked::read(self, query, using);
+        let asked = asked.ok_or_else(|| Status::invalid_argument(format!("`{using}` is not asked for so")))?;
+        let passing = self.passing(filter)?.into_iter();
+        let scored = passing.filter_map(|point| Some((asked.score(self.shard_of(point), point, using)?, point)));
+        Ok(sorted(scored.collect()))
     }
 
     fn holds(&self, filter: &Filter, point: &PointStruct) -> Result<bool, Status> {
@@ -645,6 +714,12 @@ impl Collection {
             other => Err(Status::unimplemented(format!("{other:?}"))),
         }
     }
+}
+
+/// Best first.
+fn sorted(mut scored: Vec<(f32, &PointStruct)>) -> Vec<(f32, &PointStruct)> {
+    scored.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    scored
 }
 
 fn name(id: Option<&PointId>) -> Result<String, Status> {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
-use std::{collections::HashMap, error::Error as _, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error as _, ops::Bound, sync::Arc, time::Duration};
 
 use qdrant_client::{
     Qdrant,
@@ -11,18 +11,19 @@ use qdrant_client::{
 use tonic::Status;
 use vitrine_core::{
     Chain,
-    embed::ModelInfo,
-    fakes::{DIMENSIONS, embedding, product},
+    embed::{Embedding, ModelInfo},
+    fakes::{DIMENSIONS, MemoryIndex, embedding, product},
+    filter::{Filter, FilterValue},
     generations::Destination,
     index::{
-        GenerationBuilder, IndexError, IndexQuery, IndexedProduct, Origin, ProductIndex, QueryKeywords, QueryVector,
-        SealedGeneration, Start, Target,
+        GenerationBuilder, Hit, IndexError, IndexQuery, IndexedProduct, Origin, ProductIndex, QueryKeywords,
+        QueryVector, SealedGeneration, Start, Target,
     },
     keywords::Keywords,
-    product::{AttributeSpec, AttributeType, Schema},
+    product::{AttributeSpec, AttributeType, AttributeValue, ProductId, Schema},
 };
 use vitrine_index::{BuildOptions, IndexPlace, QdrantIndex, QdrantOptions, Quantisation, ServedIndex as _, open};
-use vitrine_tests::{IndexKind, SnapshotFault, TestIndex};
+use vitrine_tests::{IndexKind, SearchCall, SnapshotFault, TestIndex};
 
 fn model() -> ModelInfo {
     ModelInfo { fingerprint: "test".to_owned(), dimensions: DIMENSIONS }
@@ -88,6 +89,132 @@ async fn a_query_of_two_vectors_takes_more_candidates_only_if_fewer_do_not_settl
         query.vectors.push(text);
         assert_eq!(generation.search(query).await.unwrap().len(), 10);
         assert_eq!(place.stand_in().wanted().into_iter().max(), Some(most), "{share_of_text}");
+    }
+}
+
+/// Few products whose vectors are so long that they have a graph, on so many nodes. Each has as `rank` how many are nearer to the
+/// first, so that a filter says which of the nearest pass.
+struct Large {
+    place: TestIndex,
+    exact: MemoryIndex,
+}
+
+impl Large {
+    const PRODUCTS: u32 = 5_100;
+    const DIMENSIONS: usize = 1024;
+
+    async fn load(nodes: usize) -> Self {
+        let large = Self { place: TestIndex::on_cluster(nodes).await, exact: MemoryIndex::default() };
+        large.place.stand_in().say_segments(1);
+        let first = embedding("0.jpg");
+        let nearness = |number: &u32| embedding(&format!("{number}.jpg")).cosine_to(first.values());
+        let mut by_nearness: Vec<_> = (0..Self::PRODUCTS).collect();
+        by_nearness.sort_by(|a, b| nearness(b).total_cmp(&nearness(a)));
+        let products: Vec<_> = (0..).zip(by_nearness).map(|(rank, number)| Self::product(number, rank)).collect();
+        let model = ModelInfo { dimensions: Self::DIMENSIONS, ..model() };
+        let indexes: [&dyn ProductIndex; 2] = [&large.exact, &*large.place.open()];
+        for index in indexes {
+            let builder = index.build(large.place.catalog(), &model, &Self::schema(), Start::Empty).await.unwrap();
+            for products in products.chunks(250) {
+                builder.add(products.to_vec()).await.unwrap();
+            }
+            builder.seal().await.unwrap().publish().await.unwrap();
+        }
+        large
+    }
+
+    fn schema() -> Schema {
+        let rank = AttributeSpec { kind: AttributeType::Integer, currencies: [].into() };
+        Schema { attributes: [("rank".to_owned(), rank)].into() }
+    }
+
+    fn product(number: u32, rank: i64) -> IndexedProduct {
+        let mut product = product(&number.to_string(), &format!("thing t{}", number % 40), 1);
+        product.attributes = [("rank".to_owned(), AttributeValue::Integer(rank))].into();
+        let image_embeddings = vec![Self::embedding(&product.image_links[0])];
+        let text_embedding = Self::embedding(&format!("text {number}"));
+        IndexedProduct { product, image_embeddings, text_embedding, digest: None }
+    }
+
+    /// The usual vector, with zeros after it.
+    fn embedding(text: &str) -> Embedding {
+        let mut values = embedding(text).values().to_vec();
+        values.resize(Self::DIMENSIONS, 0.0);
+        Embedding::normalized(values).unwrap()
+    }
+
+    fn query(target: Target, share: f32) -> QueryVector {
+        QueryVector { target, embedding: Self::embedding("0.jpg"), share }
+    }
+
+    /// The nearest to the first picture, of those whose rank is within.
+    fn of_ranks(lower: Bound<i64>, upper: Bound<i64>, limit: usize) -> IndexQuery {
+        let [lower, upper] = [lower, upper].map(|bound| bound.map(FilterValue::Integer));
+        let filter = Filter::Range { attribute: "rank".to_owned(), lower, upper }.resolve(&Self::schema()).unwrap();
+        IndexQuery { vectors: vec![Self::query(Target::Image, 1.0)], filter: Some(filter), limit, ..query() }
+    }
+
+    /// Searches, and compares with what an exact search finds.
+    async fn search(&self, query: IndexQuery) {
+        let generation = self.place.open().current(self.place.catalog()).await.unwrap();
+        let exact = self.exact.current(self.place.catalog()).await.unwrap();
+        let scores = |hits: Vec<Hit>| hits.into_iter().map(|hit| (hit.product.id, hit.score)).collect::<Vec<_>>();
+        let found = scores(generation.search(query.clone()).await.unwrap());
+        let expected = scores(exact.search(query.clone()).await.unwrap());
+        let all: HashMap<_, _> =
+            scores(exact.search(IndexQuery { offset: 0, limit: 10_000, ..query }).await.unwrap()).into_iter().collect();
+        assert_eq!(found.len(), expected.len());
+        // As good as the one that belongs there, and with its own score.
+        for ((id, score), (_, expected)) in found.iter().zip(&expected) {
+            assert!((score - expected).abs() < 1e-3 && (score - all[id]).abs() < 1e-3, "{found:?} {expected:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_passes_is_looked_for_among_the_nearest_and_beyond_where_too_few_pass() {
+    let large = Large::load(1).await;
+    let among = |found, width| SearchCall { among: Some(found), width: Some(width) };
+    let own = |width| SearchCall { among: None, width: Some(width) };
+    let (all, ranks) = (Bound::Unbounded, Bound::Included);
+    for (lower, upper, limit, calls, estimates) in [
+        // Twice as many as are wanted should pass.
+        (all, ranks(3999), 10, vec![among(25, 128)], 1),
+        // So few that the server compares them.
+        (all, ranks(1499), 10, vec![own(128)], 1),
+        // Some of the nearest, a few, and none before the three hundredth and the end.
+        (ranks(15), all, 10, vec![among(20, 128), among(80, 128)], 1),
+        (ranks(100), all, 10, vec![among(20, 128), among(300, 300)], 1),
+        (ranks(2000), all, 10, vec![among(32, 128), among(300, 300), own(600)], 1),
+        // More than are ever found without the filter.
+        (all, ranks(3999), 1001, vec![own(1001)], 0),
+    ] {
+        large.search(Large::of_ranks(lower, upper, limit)).await;
+        assert_eq!(large.place.stand_in().take_searches(), (calls, estimates), "{lower:?} {upper:?} {limit}");
+    }
+    // Nearly all pass what only leaves some out by name.
+    let exclude = vec![ProductId::new("1", "id").unwrap()];
+    large.search(IndexQuery { filter: None, exclude, ..Large::of_ranks(ranks(0), all, 10) }).await;
+    assert_eq!(large.place.stand_in().take_searches(), (vec![own(128)], 0));
+}
+
+#[tokio::test]
+async fn all_that_a_search_asks_for_finds_what_passes_in_one_shard_and_in_three() {
+    for nodes in [1, 3] {
+        let large = Large::load(nodes).await;
+        for (lower, offset) in [(0, 0), (15, 5), (100, 0), (2000, 5)] {
+            let one = IndexQuery { offset, ..Large::of_ranks(Bound::Included(lower), Bound::Unbounded, 10) };
+            large.search(one.clone()).await;
+            let vectors = vec![Large::query(Target::Image, 0.5), Large::query(Target::Text, 0.5)];
+            large.search(IndexQuery { vectors, ..one.clone() }).await;
+            if nodes == 1 {
+                let keywords = Some(QueryKeywords { keywords: Keywords::of_query([("t7", 1.0)]), share: 0.5 });
+                let vectors = vec![Large::query(Target::Image, 0.5)];
+                large.search(IndexQuery { vectors, keywords, ..one }).await;
+            }
+        }
+        let (calls, _) = large.place.stand_in().take_searches();
+        assert!(calls.iter().any(|call| call.among.is_some()) && calls.iter().any(|call| call.width == Some(600)));
     }
 }
 

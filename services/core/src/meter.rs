@@ -65,7 +65,7 @@ pub fn describe() {
     describe_histogram!(
         INDEX_QUERY_SECONDS,
         Unit::Seconds,
-        "What Qdrant itself took for one call: to find the nearest, or to read what was found."
+        "What Qdrant itself took for one call: to estimate how many pass a filter, to find the nearest, or to read what was found."
     );
 }
 

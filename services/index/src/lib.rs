@@ -4,6 +4,7 @@
 //! Qdrant server or cluster. Both keep the same points, filter them by the same clauses and score them by the same rule.
 //! An [`archive`] carries a generation from one to the other.
 
+mod among;
 pub mod archive;
 mod edge;
 mod error;

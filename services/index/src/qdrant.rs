@@ -18,6 +18,7 @@ mod names;
 mod nodes;
 mod options;
 mod point;
+mod way;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -96,7 +97,12 @@ impl QdrantIndex {
     /// When the options cannot be used.
     pub fn new(options: QdrantOptions) -> Result<Self, IndexError> {
         let places = Arc::new(Semaphore::new(options.queue_size_max.min(Semaphore::MAX_PERMITS)));
-        let searching = Searching { places, capacity: options.queue_size_max, width: options.search_width };
+        let searching = Searching {
+            places,
+            capacity: options.queue_size_max,
+            width: options.search_width,
+            oversampling: options.oversampling,
+        };
         Ok(Self {
             connection: Arc::new(Connection::new(&options)?),
             searching,
@@ -159,8 +165,7 @@ impl QdrantIndex {
         let described = self.connection.describe_when(collection, Description::is_whole).await?;
         let foreign = || unavailable(context(), "it is gone, or has no description of a generation");
         let description = described.ok_or_else(foreign)?;
-        let oversampling = oversampling(self.options.oversampling, description.quantisation.as_ref());
-        let shards = description.shards;
+        let (quantisation, parts) = (kind_of(description.quantisation.as_ref()), description.parts);
         let info = generation_id(catalog, collection).and_then(|id| description.into_info(id));
         let info = info.ok_or_else(|| unavailable(context(), "it was never whole"))?;
         let found = self.connection.count(collection).await.map_err(failed(context()))?;
@@ -172,8 +177,8 @@ impl QdrantIndex {
             collection: collection.to_owned(),
             info,
             searching: self.searching.clone(),
-            oversampling,
-            shards,
+            quantisation,
+            parts,
         })
     }
 
@@ -191,15 +196,14 @@ impl QdrantIndex {
     }
 }
 
-/// How many times more candidates are found by quantised vectors than are asked for.
-fn oversampling(asked_for: Option<f64>, quantisation: Option<&Quantization>) -> f64 {
-    let kind = match quantisation {
+/// How vectors are kept a second time.
+fn kind_of(quantisation: Option<&Quantization>) -> Quantisation {
+    match quantisation {
         None | Some(Quantization::Turboquant(_)) => Quantisation::None,
         Some(Quantization::Scalar(_)) => Quantisation::Int8,
         Some(Quantization::Product(_)) => Quantisation::Product,
         Some(Quantization::Binary(_)) => Quantisation::Binary,
-    };
-    asked_for.unwrap_or(kind.oversampling(1))
+    }
 }
 
 #[async_trait]
@@ -238,15 +242,14 @@ impl ProductIndex for QdrantIndex {
             removals: Arc::clone(&self.removals),
         };
         let searching = self.searching.clone();
-        let oversampling =
-            oversampling(self.options.oversampling, build::quantisation(self.options.build.quantisation).as_ref());
-        let open = Box::new(move |collection, info, shards| QdrantGeneration {
+        let quantisation = self.options.build.quantisation;
+        let open = Box::new(move |collection, info, parts| QdrantGeneration {
             connection,
             collection,
             info,
             searching,
-            oversampling,
-            shards,
+            quantisation,
+            parts,
         });
         Ok(Box::new(QdrantBuilder::begin(site, model, schema, start, open).await?))
     }

@@ -100,7 +100,7 @@ pub struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index_connections: Option<String>,
     /// Fewest candidates that the server's graph search keeps in hand; more find more, slower; 0 is by the number of
-    /// products: 128, and 300 from 250,000 on. [default: 0]
+    /// products: 128, and 300 from 500,000 in each segment on, with a filter from 250,000 in all. [default: 0]
     #[arg(long, value_name = "COUNT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index_search_width: Option<String>,

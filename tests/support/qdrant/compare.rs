@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ::qdrant_client::qdrant::{
-    CreateCollection, Datatype, Modifier, PointStruct, QueryPoints, VectorInput, query, vector, vector_input, vectors,
+    CreateCollection, Datatype, Modifier, PointStruct, VectorInput, query, vector, vector_input, vectors,
     vectors_config,
 };
 
@@ -20,8 +20,8 @@ pub(super) enum Asked<'a> {
 impl<'a> Asked<'a> {
     /// Reads it; `None` if it is something else, or the collection was not made for it.
     #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a logarithm of counts")]
-    pub(super) fn read(collection: &Collection, query: &'a QueryPoints, using: &str) -> Option<Self> {
-        let query::Variant::Nearest(VectorInput { variant }) = query.query.as_ref()?.variant.as_ref()? else {
+    pub(super) fn read(collection: &Collection, query: &'a query::Variant, using: &str) -> Option<Self> {
+        let query::Variant::Nearest(VectorInput { variant }) = query else {
             return None;
         };
         match variant.as_ref()? {

@@ -1,7 +1,7 @@
 //! A whole generation on disk, open for search.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
@@ -38,6 +38,7 @@ use super::{
     way::{Among, Others, Searched, Way, category_width},
 };
 use crate::{
+    among::{AWAY, merged},
     error::{failed, unavailable},
     filter::{self, Clause},
     payload::{KEYWORDS, category_key, point_after, point_id, vector_name},
@@ -417,15 +418,13 @@ impl Shard {
             wide = among.wider(count, passed.len(), limit);
         }
         if !among.are_enough(passed.len(), limit) {
-            let known: HashSet<PointId> = passed.iter().map(|(id, _)| *id).collect();
             let how = match among.others {
                 Others::Compared if passed.is_empty() => graph::scan(limit, quantisation),
                 _ if among.is_category => graph::nearest(limit, category_width(passed.len()), quantisation),
                 Others::Compared | Others::Searched => graph::sparse(limit, quantisation),
             };
             let more = self.query(vector, Some(among.filter), limit, how)?;
-            passed.extend(more.into_iter().filter(|(id, _)| !known.contains(id)));
-            passed.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            passed = merged(passed, more, |id| *id);
         }
         passed.truncate(limit);
         Ok(passed)
@@ -442,8 +441,8 @@ impl Shard {
         self.scored(request)
     }
 
-    /// Those of the nearest so many that pass a filter. Qdrant looks up each once to see whether it does, as a formula; by a
-    /// second query of them by name it would look up each three times, and score it again.
+    /// Those of the nearest so many that pass a filter. Qdrant looks up each once to see whether it does, as a formula; by a second
+    /// query of them by name it would look up each three times, and score it again.
     fn passing(
         &self,
         vector: &QueryVector,
@@ -451,8 +450,7 @@ impl Shard {
         found: usize,
         params: SearchParams,
     ) -> Result<Vec<(PointId, f32)>, IndexError> {
-        // No cosine is as large; what does not pass has a score below it, what passes has its own.
-        const AWAY: f32 = 10.0;
+        // What passes keeps its score.
         let passes = Expression::Condition(Box::new(Condition::Filter(filter.clone())));
         let back = Expression::Mult(vec![passes, Expression::Constant(AWAY)]);
         let score = Expression::Variable("$score".to_owned());

@@ -8,23 +8,12 @@ use super::{
     filter::to_filter,
     graph::{few, has_edges, is_scanned},
 };
-use crate::{filter::Clause, scoring::search_width};
+use crate::{
+    among::{self, COMPARED_FOR_ONE, FOUND_MAX, NONE_PASSED_MIN, SPARE, sketch, to_find},
+    filter::Clause,
+    scoring::search_width,
+};
 
-/// How many times as many are found without the filter as should pass it on average, if the filter has nothing to do with
-/// the query. 2: the last of those found are the least certain, and are not needed then.
-const MARGIN: usize = 2;
-/// How many more than are wanted must pass. 1: if twenty pass on average, fewer than eleven do for one query in a hundred,
-/// which is asked again; fewer than fifteen, for one in ten.
-const SPARE: usize = 1;
-/// Most that are found at first. 700: what three in a hundred pass takes one search; where the filter goes with the query, as its
-/// own category does, they are more than enough.
-const FIRST_MAX: usize = 700;
-/// Fewest that are found before it is settled that none of the nearest passes.
-const NONE_PASSED_MIN: usize = 300;
-/// Most that are found without the filter.
-const FOUND_MAX: usize = 2000;
-/// Products that are compared one by one in the time that the graph takes to find one more.
-const COMPARED_FOR_ONE: usize = 14;
 /// Most products that are compared if none of the nearest passes. 150,000: a tenth of a million takes 1.9 times as long as
 /// a search by way of what passes, which misses a quarter of them.
 const COMPARED_MAX: usize = 150_000;
@@ -36,14 +25,6 @@ const CATEGORY_WIDTH: usize = 1000;
 /// The same where none of the nearest is of the category, and its products are not compared. 2000: with int8, of a hundred thousand
 /// products that are nothing like the query, they find all but 6 in a thousand of the true neighbours, 1000 all but 38.
 const FAR_CATEGORY_WIDTH: usize = 2000;
-/// Listed values from which on it is dearer to ask for another few hundred again than to find them at first: Qdrant takes half a
-/// microsecond for each value whenever it sees the list.
-const LISTED_MANY: usize = 1000;
-/// [`MARGIN`] at first for so long a list. 3: where thirty pass on average, nobody has to ask again; where twenty do, one query in
-/// a hundred has to.
-const LISTED_MARGIN: usize = 3;
-/// Listed values by which it is estimated how many products have one of a longer list.
-const ESTIMATED_BY: usize = 64;
 
 /// How the nearest of what passes a filter are found.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,7 +105,7 @@ impl Way {
             0
         };
         let compared = passing + tried / TRIED_FOR_ONE;
-        let found = (enough(limit).saturating_mul(products) / passing.max(1)).min(FOUND_MAX);
+        let found = to_find(limit, passing, products).min(FOUND_MAX);
         let sooner = compared <= COMPARED_FOR_ONE * found.max(width) && is_scanned(config, compared);
         let filter = to_filter(clause);
         if few(config, compared) || sooner {
@@ -132,25 +113,22 @@ impl Way {
         }
         let comparable = compared <= COMPARED_MAX && is_scanned(config, compared);
         let others = if comparable { Others::Compared } else { Others::Searched };
-        let listed_many = times.saturating_mul(ESTIMATED_BY) >= LISTED_MANY;
-        let first =
-            if listed_many { (found * LISTED_MARGIN / MARGIN).min(FOUND_MAX) } else { found.min(limit.max(FIRST_MAX)) };
+        let first = among::first(found, limit, times);
         // None of the nearest may be of the category, which it takes so many to settle.
         let first = if is_category { first.max(NONE_PASSED_MIN) } else { first };
         Ok(Self::Among(Among { filter, first, width, others, is_category }))
     }
 }
 
-/// How many are to pass on average, so that those wanted surely do.
-fn enough(limit: usize) -> usize {
-    limit.saturating_mul(MARGIN).max(limit.saturating_add(SPARE))
-}
-
 impl Among {
     /// How many to find without the filter, when `passed` of so many did and `limit` are wanted; `None`, if they are enough, or
     /// more would not do.
     pub(super) fn wider(&self, found: usize, passed: usize, limit: usize) -> Option<usize> {
-        if self.is_category && passed > 0 { None } else { wider(found, passed, limit) }
+        if self.is_category && passed > 0 {
+            None
+        } else {
+            among::wider(found, passed, limit, limit.saturating_add(SPARE))
+        }
     }
 
     /// Whether the nearest that pass are among so many that did, and `limit` are wanted.
@@ -165,40 +143,6 @@ pub(super) fn category_width(passed: usize) -> usize {
     if passed == 0 { FAR_CATEGORY_WIDTH } else { CATEGORY_WIDTH }
 }
 
-/// [`Among::wider`] of what is no category.
-fn wider(found: usize, passed: usize, limit: usize) -> Option<usize> {
-    if passed == 0 {
-        return (found < NONE_PASSED_MIN).then_some(NONE_PASSED_MIN);
-    }
-    let done = passed >= limit.saturating_add(SPARE) || found >= FOUND_MAX;
-    // Half of what is wanted among the most: by so few, the share is not known better than that.
-    let in_vain = passed.saturating_mul(2 * FOUND_MAX) < limit.saturating_mul(found);
-    let wanted = found.saturating_mul(enough(limit)) / passed;
-    (!done && !in_vain).then(|| wanted.max(2 * found).min(FOUND_MAX))
-}
-
-/// A shorter clause by which to estimate how many products pass this one, and how many times as many that is.
-fn sketch(clause: &Clause) -> (Clause, usize) {
-    let step = |listed: usize| (listed / ESTIMATED_BY).max(1);
-    match clause {
-        Clause::Texts(key, texts) => {
-            let step = step(texts.len());
-            (Clause::Texts(key.clone(), texts.iter().step_by(step).cloned().collect()), step)
-        }
-        Clause::Integers(key, numbers) => {
-            let step = step(numbers.len());
-            (Clause::Integers(key.clone(), numbers.iter().step_by(step).copied().collect()), step)
-        }
-        Clause::All(clauses) => {
-            let (sketches, times): (Vec<_>, Vec<_>) = clauses.iter().map(sketch).unzip();
-            (Clause::All(sketches), times.into_iter().fold(1, usize::saturating_mul))
-        }
-        Clause::Any(_) | Clause::Not(_) | Clause::Bool(..) | Clause::Range(..) | Clause::Empty(_) | Clause::Ids(_) => {
-            (clause.clone(), 1)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -208,6 +152,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        among::FIRST_MAX,
         edge::graph::{CATEGORY_EDGES, config, regraphed},
         filter::Limits,
         quantisation::Quantisation,
@@ -341,26 +286,6 @@ mod tests {
     }
 
     #[test]
-    fn a_search_is_widened_by_what_passed_until_enough_did_or_never_will() {
-        for (found, passed, limit, wider) in [
-            (300, 11, 10, None),
-            (300, 10, 10, Some(600)),
-            (300, 5, 10, Some(1200)),
-            (300, 1, 10, Some(FOUND_MAX)),
-            (300, 0, 10, None),
-            (75, 0, 10, Some(NONE_PASSED_MIN)),
-            (30, 10, 10, Some(60)),
-            (2, 1, 1, Some(4)),
-            (1500, 10, 10, Some(FOUND_MAX)),
-            (FOUND_MAX, 9, 10, None),
-            (1000, 990, 1000, Some(FOUND_MAX)),
-            (1000, 249, 1000, None),
-        ] {
-            assert_eq!(super::wider(found, passed, limit), wider, "{passed} of {found}");
-        }
-    }
-
-    #[test]
     fn of_a_category_that_some_of_the_nearest_are_of_more_are_found_by_its_edges() {
         let category = Among {
             filter: to_filter(under("Home")),
@@ -375,18 +300,5 @@ mod tests {
         let other = Among { is_category: false, ..category };
         assert_eq!(other.wider(300, 3, 10), Some(FOUND_MAX));
         assert!(other.are_enough(10, 10));
-    }
-
-    #[test]
-    fn a_long_list_is_estimated_by_a_part_of_it() {
-        let texts = |count: usize| (0..count).map(|number| number.to_string()).collect();
-        let of = |count| Clause::Texts("a.brand".to_owned(), texts(count));
-        let listed = |clause: &Clause| match sketch(clause) {
-            (Clause::Texts(_, texts), times) => (texts.len(), times),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!([listed(&of(3)), listed(&of(64)), listed(&of(6400))], [(3, 1), (64, 1), (64, 100)]);
-        let (_, times) = sketch(&Clause::All(vec![of(128), price(), Clause::Integers(String::new(), vec![1; 192])]));
-        assert_eq!(times, 6);
     }
 }

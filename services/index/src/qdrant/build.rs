@@ -59,7 +59,7 @@ use vitrine_core::{
 use super::{
     carry::{NotCarried, carry, remove_others},
     connection::Connection,
-    description::{self, Description},
+    description::{self, Description, Parts},
     generation::QdrantGeneration,
     names::{collection, generation_id, is_publication, new_generation_id, publication},
     options::{BuildOptions, QdrantOptions},
@@ -345,8 +345,8 @@ pub(super) struct QdrantBuilder {
     open: Open,
 }
 
-/// What makes a generation of a whole collection, which is split into so many shards.
-pub(super) type Open = Box<dyn FnOnce(String, GenerationInfo, usize) -> QdrantGeneration + Send + Sync>;
+/// What makes a generation of a whole collection, which is split into such parts.
+pub(super) type Open = Box<dyn FnOnce(String, GenerationInfo, Parts) -> QdrantGeneration + Send + Sync>;
 
 /// A generation that is whole and does not serve yet.
 struct QdrantSealed {
@@ -569,7 +569,7 @@ impl GenerationBuilder for QdrantBuilder {
         };
         green(&site.connection, collection, site.options.build.green_wait_max).await?;
         let described = site.connection.describe_when(collection, |_| true).await?;
-        let shards = described.map_or(1, |description| description.shards);
+        let parts = described.ok_or_else(|| unavailable(CONTEXT, "its collection is gone"))?.parts;
         info.products = site.connection.count(collection).await.map_err(failed(CONTEXT))?;
         if let Some(stay) = stay.filter(|stay| *stay != info.products) {
             return Err(unavailable(CONTEXT, format!("{} of its {stay} products are there", info.products)));
@@ -578,7 +578,7 @@ impl GenerationBuilder for QdrantBuilder {
         let whole = description::whole(info.products, &kept);
         info.keywords = Some(kept);
         site.connection.set_metadata(collection, whole).await.map_err(failed(CONTEXT))?;
-        let generation = Arc::new(open(collection.clone(), info, shards));
+        let generation = Arc::new(open(collection.clone(), info, parts));
         Ok(Box::new(QdrantSealed { unpublished, generation }))
     }
 }

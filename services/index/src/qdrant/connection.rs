@@ -6,9 +6,9 @@ use qdrant_client::{
     Qdrant, QdrantError,
     qdrant::{
         AliasOperations, ChangeAliases, CollectionInfo, CountPoints, CreateCollection, CreateFieldIndexCollection,
-        DeleteCollection, DeletePoints, FieldType, GetPoints, OptimizersConfigDiff, PayloadIncludeSelector, PointId,
-        PointStruct, QueryBatchPoints, QueryPoints, ReplicaState, ScrollPoints, ScrollResponse, UpdateCollection,
-        UpsertPoints, Value, WithPayloadSelector, collections_client::CollectionsClient,
+        DeleteCollection, DeletePoints, FieldType, Filter, GetPoints, OptimizersConfigDiff, PayloadIncludeSelector,
+        PointId, PointStruct, QueryBatchPoints, QueryPoints, ReplicaState, ScrollPoints, ScrollResponse,
+        UpdateCollection, UpsertPoints, Value, WithPayloadSelector, collections_client::CollectionsClient,
         with_payload_selector::SelectorOptions,
     },
 };
@@ -389,6 +389,19 @@ impl Connection {
         Ok(answer.result.and_then(|result| usize::try_from(result.count).ok()).unwrap_or(0))
     }
 
+    /// About how many points of a collection pass a filter.
+    pub(super) async fn estimate(&self, collection: &str, filter: Filter) -> Result<usize, Refusal> {
+        let count = CountPoints {
+            collection_name: collection.to_owned(),
+            filter: Some(filter),
+            exact: Some(false),
+            ..CountPoints::default()
+        };
+        let answer = self.call(self.reads, || self.client.count(count.clone())).await?;
+        record(answer.time);
+        Ok(answer.result.and_then(|result| usize::try_from(result.count).ok()).unwrap_or(0))
+    }
+
     /// What each query finds.
     pub(super) async fn query(
         &self,
@@ -401,8 +414,7 @@ impl Connection {
             ..QueryBatchPoints::default()
         };
         let answer = self.call(self.reads, || self.client.query_batch(batch.clone())).await?;
-        // As the server saw it.
-        meter::index_queried(Duration::try_from_secs_f64(answer.time).unwrap_or_default());
+        record(answer.time);
         let lists = answer.result.into_iter();
         Ok(lists.map(|list| list.result.into_iter().map(Found::scored).collect()).collect())
     }
@@ -485,4 +497,9 @@ impl Connection {
         };
         self.call(self.reads, || self.client.scroll(scroll.clone())).await
     }
+}
+
+/// Records how many seconds the server says that a query took.
+fn record(seconds: f64) {
+    meter::index_queried(Duration::try_from_secs_f64(seconds).unwrap_or_default());
 }

@@ -50,7 +50,15 @@ pub(super) struct Description {
     /// How its vectors are kept a second time.
     pub(super) quantisation: Option<Quantization>,
     /// Into how many it is split.
+    pub(super) parts: Parts,
+}
+
+/// Into how many parts a collection is split.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts {
     pub(super) shards: usize,
+    /// Of all shards together.
+    pub(super) segments: usize,
 }
 
 impl Description {
@@ -62,6 +70,10 @@ impl Description {
         let keywords = metadata.remove(KEYWORDS).and_then(|kept| serde_json::from_value(kept.into_json()).ok());
         let integer = |value: Option<&Value>| value.and_then(Value::as_integer);
         let shards = config.params.map_or(1, |params| params.shard_number);
+        let parts = Parts {
+            shards: usize::try_from(shards).unwrap_or(1).max(1),
+            segments: usize::try_from(info.segments_count).unwrap_or(1).max(1),
+        };
         let quantisation = config.quantization_config.and_then(|config| config.quantization);
         Some(made.map_err(failed("read what a generation is made of")).map(|made| Self {
             made,
@@ -70,7 +82,7 @@ impl Description {
             published: metadata.get(PUBLISHED).and_then(Value::as_bool) == Some(true),
             beat: integer(metadata.get(BEAT)).unwrap_or(0),
             quantisation,
-            shards: usize::try_from(shards).unwrap_or(1),
+            parts,
         }))
     }
 

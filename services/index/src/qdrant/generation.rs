@@ -4,8 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use qdrant_client::qdrant::{
-    AcornSearchParams, Filter, QuantizationSearchParams, Query, QueryPoints, SearchParams, VectorInput, query,
-    vector_input,
+    AcornSearchParams, Condition, Expression, Filter, Formula, PrefetchQuery, QuantizationSearchParams, Query,
+    QueryPoints, SearchParams, VectorInput, query, vector_input,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
@@ -17,16 +17,18 @@ use vitrine_core::{
 
 use super::{
     connection::{Connection, Refusal},
+    description::Parts,
     filter::to_filter,
     point::{Found, to_sparse},
+    way::{Estimate, Passing, Search, Searched, Step},
 };
 use crate::{
+    among::{AWAY, sketch},
     error::unavailable,
     filter::{self, Clause},
     payload::{KEYWORDS, point_after, point_id, vector_name},
-    scoring::{
-        Candidate, Union, acorn_share_max, candidate_counts, nearest_picture, page, search_width, to_similarities,
-    },
+    quantisation::Quantisation,
+    scoring::{Candidate, Union, acorn_share_max, candidate_counts, nearest_picture, page, to_similarities},
 };
 
 /// How searches are done, whichever generation they are in.
@@ -38,6 +40,8 @@ pub(super) struct Searching {
     pub(super) capacity: usize,
     /// Fewest candidates that the graph search keeps in hand; `None` is by the number of products.
     pub(super) width: Option<usize>,
+    /// How many times more candidates than asked for are found by quantised vectors; `None` is by how those are kept.
+    pub(super) oversampling: Option<f64>,
 }
 
 /// A generation that is searched by its collection's own name: whatever is published, it stays the same.
@@ -47,10 +51,10 @@ pub(super) struct QdrantGeneration {
     pub(super) collection: String,
     pub(super) info: GenerationInfo,
     pub(super) searching: Searching,
-    /// How many times more candidates quantised vectors find than are asked for.
-    pub(super) oversampling: f64,
+    /// How its vectors are kept a second time.
+    pub(super) quantisation: Quantisation,
     /// Into how many its collection is split.
-    pub(super) shards: usize,
+    pub(super) parts: Parts,
 }
 
 #[async_trait]
@@ -64,10 +68,12 @@ impl Generation for QdrantGeneration {
         if query.limit == 0 {
             return Ok(Vec::new());
         }
-        let filter = filter::of_query(&mut query, &self.info.schema).map(to_filter);
+        let clause = filter::of_query(&mut query, &self.info.schema);
         let (scored, mut found) = match query.vectors.as_slice() {
-            [only] if query.keywords.is_none() => self.nearest(only, filter, &query).await?,
-            _ => (self.nearest_by_sum(&query, filter).await?, HashMap::new()),
+            [only] if query.keywords.is_none() => {
+                self.nearest(only, &self.passing(clause, query.wanted()).await?, &query).await?
+            }
+            _ => (self.nearest_by_sum(&query, clause).await?, HashMap::new()),
         };
         let page = page(scored, &query);
         let wanted = page.iter().map(|candidate| candidate.id).filter(|id| !found.contains_key(id));
@@ -108,19 +114,38 @@ impl QdrantGeneration {
         self.searching.places.try_acquire().map_err(|_| self.overloaded())
     }
 
-    /// The nearest by one vector. The first page comes with all that a hit is made of, and so needs no second call.
+    /// What a filter lets pass, of which so many are wanted at the least.
+    async fn passing(&self, clause: Option<Clause>, limit: usize) -> Result<Passing, IndexError> {
+        let (products, dimensions) = (self.info.products, self.info.model.dimensions);
+        let searched = Searched { products, dimensions, parts: self.parts, width: self.searching.width };
+        let estimate = match clause.as_ref().and_then(|clause| searched.worth_estimating(clause, limit)) {
+            Some(clause) => {
+                let (sketch, times) = sketch(&clause);
+                let counted = self.connection.estimate(&self.collection, to_filter(sketch)).await;
+                let counted = counted.map_err(|refusal| self.failed("query", refusal))?;
+                Some(Estimate { passing: counted.saturating_mul(times).min(products), times })
+            }
+            None => None,
+        };
+        Ok(Passing { filter: clause.map(to_filter), estimate, searched })
+    }
+
+    /// The nearest by one vector. The first page comes with all that a hit is made of, which need not be read then.
     async fn nearest(
         &self,
         vector: &QueryVector,
-        filter: Option<Filter>,
+        passing: &Passing,
         query: &IndexQuery,
     ) -> Result<(Vec<Candidate<Uuid>>, HashMap<Uuid, Found>), IndexError> {
-        let mut request = self.request(vector, filter, query.wanted());
         let whole = query.offset == 0;
-        (request.with_payload, request.with_vectors) = (Some(whole.into()), Some(whole.into()));
-        let mut lists = self.query(vec![request]).await?;
+        let mut search = Search::new(vector, passing, query.wanted());
+        while let Some(mut request) = self.request(&search) {
+            (request.with_payload, request.with_vectors) = (Some(whole.into()), Some(whole.into()));
+            let mut lists = self.query(vec![request]).await?;
+            search.take(lists.pop().unwrap_or_default());
+        }
         let (mut scored, mut found) = (Vec::new(), HashMap::new());
-        for (point, cosine) in lists.pop().unwrap_or_default() {
+        for (point, cosine) in search.into_found() {
             scored.push(Candidate::of_one(vector, point.id, cosine));
             if whole {
                 found.insert(point.id, point);
@@ -133,20 +158,13 @@ impl QdrantGeneration {
     async fn nearest_by_sum(
         &self,
         query: &IndexQuery,
-        filter: Option<Filter>,
+        clause: Option<Clause>,
     ) -> Result<Vec<Candidate<Uuid>>, IndexError> {
+        let mut counts = candidate_counts(query.wanted()).peekable();
+        let passing = self.passing(clause, counts.peek().copied().unwrap_or_default()).await?;
         let (mut union, mut found) = (Union::new(query), Vec::new());
-        for count in candidate_counts(query.wanted()) {
-            let vectors = query.vectors.iter().map(|vector| self.request(vector, filter.clone(), count));
-            let words = union.words_to_ask(count);
-            let with_words = words.map(|(keywords, asked)| self.with_words(keywords, filter.clone(), asked));
-            let mut lists = self.scored(vectors.chain(with_words).collect()).await?;
-            if let Some((_, asked)) = words
-                && let Some(mut by_words) = lists.pop()
-            {
-                to_similarities(&mut by_words, self.products_of_shard());
-                union.add_words(by_words, asked);
-            }
+        for count in counts {
+            let lists = self.nearest_of_each(query, &passing, count, &mut union).await?;
             union.add_all(&lists);
             self.score_missing(query, &mut union).await?;
             if union.admit(&lists, count) {
@@ -160,6 +178,37 @@ impl QdrantGeneration {
         Ok(found)
     }
 
+    /// So many of the nearest to each vector. The union takes in what the keywords find.
+    async fn nearest_of_each(
+        &self,
+        query: &IndexQuery,
+        passing: &Passing,
+        count: usize,
+        union: &mut Union<'_, Uuid>,
+    ) -> Result<Vec<Vec<(Uuid, f32)>>, IndexError> {
+        let mut searches: Vec<_> = query.vectors.iter().map(|vector| Search::new(vector, passing, count)).collect();
+        let mut words = union.words_to_ask(count);
+        // What all of them ask for next goes in one call, the words with the first.
+        loop {
+            let vectors = searches.iter().filter_map(|search| self.request(search));
+            let with_words = words.map(|(keywords, asked)| self.with_words(keywords, passing.filter.clone(), asked));
+            let requests: Vec<_> = vectors.chain(with_words).collect();
+            if requests.is_empty() {
+                break;
+            }
+            let mut lists = self.query(requests).await?.into_iter();
+            for search in searches.iter_mut().filter(|search| search.step.is_some()) {
+                search.take(lists.next().unwrap_or_default());
+            }
+            if let Some((_, asked)) = words.take() {
+                let mut by_words = by_name(lists.next().unwrap_or_default());
+                to_similarities(&mut by_words, self.products_of_shard());
+                union.add_words(by_words, asked);
+            }
+        }
+        Ok(searches.into_iter().map(|search| by_name(search.into_found())).collect())
+    }
+
     /// Has the server score, by each vector and by the keywords, what that did not find itself.
     async fn score_missing(&self, query: &IndexQuery, union: &mut Union<'_, Uuid>) -> Result<(), IndexError> {
         let exactly = |nth: usize| {
@@ -171,7 +220,10 @@ impl QdrantGeneration {
                 ..SearchParams::default()
             });
             let request = match (query.vectors.get(nth), &query.keywords) {
-                (Some(vector), _) => QueryPoints { params, ..self.request(vector, filter, limit) },
+                (Some(vector), _) => {
+                    let name = vector_name(vector.target);
+                    QueryPoints { params, ..self.query_by(near(vector), name, filter, limit) }
+                }
                 (None, Some(QueryKeywords { keywords, .. })) => self.with_words(keywords, filter, limit),
                 (None, None) => return None,
             };
@@ -181,7 +233,8 @@ impl QdrantGeneration {
         if requests.is_empty() {
             return Ok(());
         }
-        for ((nth, asked), mut list) in asked.into_iter().zip(self.scored(requests).await?) {
+        for ((nth, asked), list) in asked.into_iter().zip(self.query(requests).await?) {
+            let mut list = by_name(list);
             if nth == query.vectors.len() {
                 to_similarities(&mut list, self.products_of_shard());
             }
@@ -192,7 +245,7 @@ impl QdrantGeneration {
 
     /// Among how many products it is counted how many have a word: each shard counts by itself.
     fn products_of_shard(&self) -> usize {
-        self.info.products.div_ceil(self.shards.max(1))
+        self.info.products.div_ceil(self.parts.shards)
     }
 
     /// Those that pass and have some of these words, best first.
@@ -201,38 +254,62 @@ impl QdrantGeneration {
         self.query_by(words, KEYWORDS, filter, limit)
     }
 
-    /// What each query found, by id alone.
-    async fn scored(&self, queries: Vec<QueryPoints>) -> Result<Vec<Vec<(Uuid, f32)>>, IndexError> {
-        let lists = self.query(queries).await?.into_iter();
-        Ok(lists.map(|list| list.into_iter().map(|(found, cosine)| (found.id, cosine)).collect()).collect())
+    /// What a search asks for next; `None` if it is done.
+    fn request(&self, search: &Search<'_>) -> Option<QueryPoints> {
+        let Search { vector, passing: Passing { filter, searched, .. }, .. } = search;
+        let limit = search.limit();
+        let name = vector_name(vector.target);
+        let request = match search.step? {
+            Step::Filtered { width } => {
+                let acorn = AcornSearchParams { enable: Some(true), max_selectivity: Some(acorn_share_max(limit)) };
+                // Of so few, each may be one that small vectors confuse with another.
+                let params = SearchParams { acorn: Some(acorn), ..self.params(limit.max(width), 1) };
+                QueryPoints { params: Some(params), ..self.query_by(near(vector), name, filter.clone(), limit) }
+            }
+            Step::Among { found } => {
+                let found = searched.of_shard(found);
+                let nearest = PrefetchQuery {
+                    query: Some(nearest_to(near(vector))),
+                    using: Some(name.to_owned()),
+                    params: Some(self.params(found.max(searched.width()), found)),
+                    limit: u64::try_from(found).ok(),
+                    ..PrefetchQuery::default()
+                };
+                QueryPoints {
+                    prefetch: vec![nearest],
+                    query: Some(Query { variant: Some(query::Variant::Formula(formula(filter.clone()))) }),
+                    score_threshold: Some(-AWAY / 2.0),
+                    ..self.points(limit)
+                }
+            }
+        };
+        Some(request)
     }
 
-    fn request(&self, vector: &QueryVector, filter: Option<Filter>, limit: usize) -> QueryPoints {
-        let nearest = VectorInput::new_dense(vector.embedding.values().to_vec());
-        let width = self.searching.width.unwrap_or_else(|| search_width(self.info.products));
-        QueryPoints {
-            params: Some(SearchParams {
-                hnsw_ef: u64::try_from(limit.max(width)).ok(),
-                quantization: Some(QuantizationSearchParams {
-                    ignore: None,
-                    // Scores are always those of the vectors themselves.
-                    rescore: Some(true),
-                    oversampling: Some(self.oversampling),
-                }),
-                acorn: Some(AcornSearchParams { enable: Some(true), max_selectivity: Some(acorn_share_max(limit)) }),
-                ..SearchParams::default()
+    /// How the nearest are searched, with so many candidates in hand, and with small vectors as for so many of them.
+    fn params(&self, width: usize, limit: usize) -> SearchParams {
+        let oversampling = self.searching.oversampling.unwrap_or_else(|| self.quantisation.oversampling(limit));
+        SearchParams {
+            hnsw_ef: u64::try_from(width).ok(),
+            quantization: Some(QuantizationSearchParams {
+                ignore: None,
+                // Scores are always those of the vectors themselves.
+                rescore: Some(true),
+                oversampling: Some(oversampling),
             }),
-            ..self.query_by(nearest, vector_name(vector.target), filter, limit)
+            ..SearchParams::default()
         }
     }
 
     /// So many of the nearest by a vector of this name, without what is in them.
     fn query_by(&self, nearest: VectorInput, name: &str, filter: Option<Filter>, limit: usize) -> QueryPoints {
+        QueryPoints { query: Some(nearest_to(nearest)), using: Some(name.to_owned()), filter, ..self.points(limit) }
+    }
+
+    /// So many points, without what is in them.
+    fn points(&self, limit: usize) -> QueryPoints {
         QueryPoints {
             collection_name: self.collection.clone(),
-            query: Some(Query { variant: Some(query::Variant::Nearest(nearest)) }),
-            using: Some(name.to_owned()),
-            filter,
             limit: u64::try_from(limit).ok(),
             with_payload: Some(false.into()),
             with_vectors: Some(false.into()),
@@ -263,4 +340,25 @@ impl QdrantGeneration {
     fn overloaded(&self) -> IndexError {
         IndexError::Overloaded { queue: "index", capacity: self.searching.capacity }
     }
+}
+
+fn near(vector: &QueryVector) -> VectorInput {
+    VectorInput::new_dense(vector.embedding.values().to_vec())
+}
+
+fn nearest_to(vector: VectorInput) -> Query {
+    Query { variant: Some(query::Variant::Nearest(vector)) }
+}
+
+/// What passes keeps its score, and what does not has one that is too small. The server looks up each point once to see whether it
+/// does; by a second query of them by name it would look up each three times, and score it again.
+fn formula(filter: Option<Filter>) -> Formula {
+    let passes = Expression::condition(Condition::from(filter.unwrap_or_default()));
+    let back = Expression::mult_with([passes, Expression::constant(AWAY)]);
+    let score = Expression::score();
+    Formula { expression: Some(Expression::sum_with([score, Expression::constant(-AWAY), back])), ..Formula::default() }
+}
+
+fn by_name(list: Vec<(Found, f32)>) -> Vec<(Uuid, f32)> {
+    list.into_iter().map(|(found, score)| (found.id, score)).collect()
 }
