@@ -113,8 +113,11 @@ impl Passing {
     /// What to ask for first, if so many are wanted.
     fn first(&self, limit: usize) -> Step {
         let Searched { products, parts, .. } = self.searched;
-        let width = if self.filter.is_some() { self.searched.filtered_width() } else { self.searched.width() };
-        let Some(Estimate { passing, times }) = self.estimate else { return Step::Filtered { width } };
+        // All pass, or nearly all, or there are no graphs.
+        let Some(Estimate { passing, times }) = self.estimate else {
+            return Step::Filtered { width: self.searched.width() };
+        };
+        let width = self.searched.filtered_width();
         let found = to_find(limit, passing, products);
         let compared = self.searched.kib(passing) <= COMPARED_KIB.saturating_mul(parts.segments);
         if compared && passing <= COMPARED_FOR_ONE * found.min(FOUND_MAX).max(width) {
@@ -195,14 +198,13 @@ mod tests {
 
     fn passing(passing: Option<usize>, shards: usize) -> Passing {
         let estimate = passing.map(|passing| Estimate { passing, times: 1 });
-        Passing { filter: Some(Filter::default()), estimate, searched: searched(1_000_000, shards) }
+        Passing { filter: None, estimate, searched: searched(1_000_000, shards) }
     }
 
     #[test]
     fn what_passes_is_found_among_the_nearest_where_enough_of_them_pass() {
         let (among, own) = (|found| Step::Among { found }, |width| Step::Filtered { width });
         for (estimate, limit, step) in [
-            (None, 10, own(300)),
             (Some(0), 10, own(300)),
             // The server compares them in less time than 2000 are found in; one more, and it may not compare them.
             (Some(10_000), 10, own(300)),
@@ -215,6 +217,8 @@ mod tests {
         ] {
             assert_eq!(passing(estimate, 1).first(limit), step, "{estimate:?} {limit}");
         }
+        let all = Passing { searched: searched(900_000, 1), ..passing(None, 1) };
+        assert_eq!(all.first(10), own(128));
     }
 
     #[test]
