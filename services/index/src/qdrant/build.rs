@@ -568,7 +568,7 @@ impl GenerationBuilder for QdrantBuilder {
             None => None,
         };
         green(&site.connection, collection, site.options.build.green_wait_max).await?;
-        let described = site.connection.describe_when(collection, |_| true).await?;
+        let described = site.connection.description(collection).await?;
         let parts = described.ok_or_else(|| unavailable(CONTEXT, "its collection is gone"))?.parts;
         info.products = site.connection.count(collection).await.map_err(failed(CONTEXT))?;
         if let Some(stay) = stay.filter(|stay| *stay != info.products) {

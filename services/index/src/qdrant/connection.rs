@@ -261,6 +261,11 @@ impl Connection {
         }
     }
 
+    /// What a generation is made of; `None` if it is none.
+    pub(super) async fn description(&self, collection: &str) -> Result<Option<Description>, IndexError> {
+        self.describe(collection).await?.and_then(Description::read).transpose()
+    }
+
     /// What a generation is made of, as soon as that is as wanted, or as it is after two seconds; `None` if it is none. In a
     /// cluster, a node that is behind may be the first to answer, with what was.
     pub(super) async fn describe_when(
@@ -270,7 +275,7 @@ impl Connection {
     ) -> Result<Option<Description>, IndexError> {
         let mut pauses = BEHIND_PAUSES.iter();
         loop {
-            let described = self.describe(collection).await?.and_then(Description::read).transpose()?;
+            let described = self.description(collection).await?;
             match pauses.next() {
                 Some(pause) if described.as_ref().is_some_and(|described| !is_wanted(described)) => {
                     tokio::time::sleep(*pause).await;
@@ -384,22 +389,23 @@ impl Connection {
 
     /// How many points a collection has.
     pub(super) async fn count(&self, collection: &str) -> Result<usize, Refusal> {
-        let count = CountPoints { collection_name: collection.to_owned(), exact: Some(true), ..CountPoints::default() };
-        let answer = self.call(self.reads, || self.client.count(count.clone())).await?;
-        Ok(answer.result.and_then(|result| usize::try_from(result.count).ok()).unwrap_or(0))
+        self.count_passing(collection, None).await.map(|(count, _)| count)
     }
 
     /// About how many points of a collection pass a filter.
     pub(super) async fn estimate(&self, collection: &str, filter: Filter) -> Result<usize, Refusal> {
-        let count = CountPoints {
-            collection_name: collection.to_owned(),
-            filter: Some(filter),
-            exact: Some(false),
-            ..CountPoints::default()
-        };
+        let (count, seconds) = self.count_passing(collection, Some(filter)).await?;
+        record(seconds);
+        Ok(count)
+    }
+
+    /// How many points pass a filter, about, or how many there are, exactly; and what that took the server, in seconds.
+    async fn count_passing(&self, collection: &str, filter: Option<Filter>) -> Result<(usize, f64), Refusal> {
+        let exact = Some(filter.is_none());
+        let count = CountPoints { collection_name: collection.to_owned(), filter, exact, ..CountPoints::default() };
         let answer = self.call(self.reads, || self.client.count(count.clone())).await?;
-        record(answer.time);
-        Ok(answer.result.and_then(|result| usize::try_from(result.count).ok()).unwrap_or(0))
+        let count = answer.result.and_then(|result| usize::try_from(result.count).ok()).unwrap_or(0);
+        Ok((count, answer.time))
     }
 
     /// What each query finds.

@@ -117,7 +117,7 @@ impl QdrantGeneration {
     /// What a filter lets pass, of which so many are wanted at the least.
     async fn passing(&self, clause: Option<Clause>, limit: usize) -> Result<Passing, IndexError> {
         let (products, dimensions) = (self.info.products, self.info.model.dimensions);
-        let searched = Searched { products, dimensions, parts: self.parts, width: self.searching.width };
+        let searched = Searched { products, dimensions, parts: self.parts, width_set: self.searching.width };
         let estimate = match clause.as_ref().and_then(|clause| searched.worth_estimating(clause, limit)) {
             Some(clause) => {
                 let (sketch, times) = sketch(&clause);

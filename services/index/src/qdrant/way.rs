@@ -32,8 +32,8 @@ pub(super) struct Searched {
     pub(super) dimensions: usize,
     /// Into how many parts they are split.
     pub(super) parts: Parts,
-    /// Fewest candidates in hand that somebody has asked for.
-    pub(super) width: Option<usize>,
+    /// Fewest candidates in hand, if somebody has said so.
+    pub(super) width_set: Option<usize>,
 }
 
 /// What a query's filter lets pass.
@@ -83,15 +83,15 @@ impl Searched {
     /// Fewest candidates in hand without a filter. A segment's graph has edges for every attribute, too, and is searched as well as
     /// one of half of its size without them: of a million products in segments of 484,500 and less, 64 candidates found all.
     pub(super) fn width(&self) -> usize {
-        self.width.unwrap_or_else(|| search_width(self.products / self.parts.segments / 2))
+        self.width_set.unwrap_or_else(|| search_width(self.products / self.parts.segments / 2))
     }
 
     /// The same with one.
     fn filtered_width(&self) -> usize {
-        self.width.unwrap_or_else(|| search_width(self.products))
+        self.width_set.unwrap_or_else(|| search_width(self.products))
     }
 
-    /// The vector data of so many products, in KiB, with one picture each.
+    /// The vector data of so many products, in KiB, with numbers of 16 bits and one picture each.
     fn kib(&self, products: usize) -> usize {
         products.saturating_mul(2 * self.dimensions) / 1024
     }
@@ -193,7 +193,7 @@ mod tests {
     use crate::among::{FIRST_MAX, NONE_PASSED_MIN};
 
     fn searched(products: usize, shards: usize) -> Searched {
-        Searched { products, dimensions: 512, parts: Parts { shards, segments: 2 * shards }, width: None }
+        Searched { products, dimensions: 512, parts: Parts { shards, segments: 2 * shards }, width_set: None }
     }
 
     fn passing(passing: Option<usize>, shards: usize) -> Passing {
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn as_many_candidates_are_in_hand_as_the_largest_graphs_need_or_somebody_has_asked_for() {
-        let of = |products, width| Searched { width, ..searched(products, 1) };
+        let of = |products, width_set| Searched { width_set, ..searched(products, 1) };
         for (searched, without, with) in [
             (of(100_000, None), 128, 128),
             (of(999_999, None), 128, 300),
